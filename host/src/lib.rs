@@ -1,0 +1,7 @@
+//! Millstream hosts stream processors that were compiled to WebAssembly.
+
+pub mod limits;
+pub mod output;
+pub mod record;
+pub mod schema;
+pub mod table;

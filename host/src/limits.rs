@@ -1,0 +1,86 @@
+//! Every bound of the host, with its unit and why it is this number.
+//!
+//! What a pipeline may change is a field of [`StageLimits`] or of the pipeline file; the rest is fixed.
+
+use std::time::Duration;
+
+/// What one instance of a plugin may take. A pipeline sets them per stage: `limits = { memory = "64MB", … }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageLimits {
+    /// All memories and tables of an instance, summed. 64 MiB hold a batch many times over; JavaScript's engine
+    /// alone wants 128 MiB.
+    pub memory_bytes_max: usize,
+    /// One call of `process`. A batch of 1,000 rows takes a native plugin well under a millisecond.
+    pub call_time_max: Duration,
+    /// All columns of one answer.
+    pub output_bytes_max: u64,
+    /// Rows out for each row in, of one call: a flat-map of 1,000 is generous, 10⁶ is an attack.
+    pub output_rows_per_row_max: u64,
+    /// Log lines that an instance may write in a second; the rest is counted.
+    pub log_lines_per_second_max: u32,
+}
+
+impl Default for StageLimits {
+    fn default() -> Self {
+        StageLimits {
+            memory_bytes_max: 64 << 20,
+            call_time_max: Duration::from_secs(1),
+            output_bytes_max: 16 << 20,
+            output_rows_per_row_max: 1000,
+            log_lines_per_second_max: 100,
+        }
+    }
+}
+
+/// Rows of one guest call: beyond a thousand a row gets no cheaper, and a failed call costs more.
+pub const BATCH_ROWS_MAX: usize = 1000;
+/// Bytes of the records of one batch, at least one record: bounds what a task holds in memory.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// A component's file. The largest honest one, Python's, has 18.5 MB.
+pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
+/// `describe` and `configure` together with the start of the instance: an interpreter has to wake up.
+pub const CONFIGURE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Compiling one component, in the child process. Python takes 15 s on two cores.
+pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
+/// Address space of the compiling child. Python and JavaScript take 0.5 GB of memory.
+pub const COMPILE_MEMORY_BYTES_MAX: u64 = 2 << 30;
+/// The stack of guest code.
+pub const GUEST_STACK_BYTES_MAX: usize = 1 << 20;
+/// One line of a guest's log; longer ones are cut.
+pub const LOG_LINE_BYTES_MAX: usize = 4096;
+/// A message of a failed row; longer ones are cut.
+pub const FAILURE_MESSAGE_BYTES_MAX: usize = 4096;
+/// Branches of a signature.
+pub const BRANCHES_MAX: usize = 64;
+/// Inputs of a signature.
+pub const INPUTS_MAX: usize = 16;
+/// Fields of an input, branch or store.
+pub const FIELDS_MAX: usize = 1024;
+/// Stores of a signature.
+pub const STORES_MAX: usize = 16;
+/// Metrics of a signature.
+pub const METRICS_MAX: usize = 64;
+/// Any name in a signature.
+pub const NAME_BYTES_MAX: usize = 256;
+/// A record's key.
+pub const KEY_BYTES_MAX: usize = 4096;
+/// A record's value. Twice the default of Kafka's `max.message.bytes`.
+pub const VALUE_BYTES_MAX: usize = 2 << 20;
+/// All headers of a record.
+pub const HEADERS_BYTES_MAX: usize = 64 << 10;
+/// Headers of a record.
+pub const HEADERS_MAX: usize = 64;
+/// Nesting of a value that is decoded: serde_json's own bound, so that no depth takes the stack.
+pub const NESTING_MAX: usize = 128;
+/// A block of the embedded log: many records, one value of the storage engine.
+pub const BLOCK_BYTES_MAX: usize = 256 << 10;
+/// What a task hands to one commit before it waits: bounds memory and the time of a commit.
+pub const COMMIT_BYTES_MAX: usize = 8 << 20;
+/// How often a task commits where its pipeline does not say.
+pub const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+/// From a signal to the end of the process; then a watchdog ends it, and nothing is lost that was committed.
+pub const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+/// Partitions of a topic.
+pub const PARTITIONS_MAX: u32 = 1024;
+/// A topic's name, as Kafka has it.
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
