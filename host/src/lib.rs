@@ -5,3 +5,4 @@ pub mod output;
 pub mod record;
 pub mod schema;
 pub mod table;
+pub mod task;

@@ -1,0 +1,2 @@
+//! The loop: batch → decode → stages → effects → commit.
+pub mod scheduler;
