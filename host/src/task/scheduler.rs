@@ -109,6 +109,8 @@ struct Queue {
     timers: BinaryHeap<Reverse<Timer>>,
     workers: usize,
     sleeping: usize,
+    /// Workers that are in a task's turn.
+    running: usize,
     stopping: bool,
 }
 
@@ -159,20 +161,36 @@ impl Scheduler {
         self.shared.workers_wanted
     }
 
-    /// Turns taken by all tasks so far: if it stands still, nothing happened meanwhile.
-    pub fn turns(&self) -> u64 {
-        self.shared.turns.load(Ordering::Acquire)
+    /// The number of turns taken by all tasks so far, if no task has a turn now or is about to have one. If the same
+    /// number is seen twice, nothing happened between.
+    pub fn idle_turns(&self) -> Option<u64> {
+        let queue = self.shared.lock();
+        let idle = queue.running == 0 && queue.ready.is_empty();
+        idle.then(|| self.shared.turns.load(Ordering::Acquire))
     }
 
     /// Adds a task, which gets its first turn at once. `make` is handed the task's own waker.
     pub fn spawn(&self, make: impl FnOnce(Waker) -> Box<dyn Turn>) -> Handle {
-        let cell = Arc::new_cyclic(|weak: &Weak<Cell>| Cell {
+        match self.try_spawn(|waker| Ok::<_, std::convert::Infallible>(make(waker))) {
+            Ok(handle) => handle,
+        }
+    }
+
+    /// As [`Scheduler::spawn`], for a task that may not come to be.
+    ///
+    /// # Errors
+    /// What `make` says; there is no task then.
+    pub fn try_spawn<E>(&self, make: impl FnOnce(Waker) -> Result<Box<dyn Turn>, E>) -> Result<Handle, E> {
+        let cell = Arc::new(Cell {
             state: AtomicU8::new(READY),
-            task: Mutex::new(Some(make(Waker(weak.clone())))),
+            task: Mutex::new(None),
             shared: Arc::downgrade(&self.shared),
         });
+        // Until it is pushed no wake can reach it: its state says that it is ready already.
+        let task = make(Waker(Arc::downgrade(&cell)))?;
+        *cell.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
         self.shared.push(cell.clone());
-        Handle(cell)
+        Ok(Handle(cell))
     }
 }
 
@@ -229,10 +247,12 @@ impl Shared {
                 return;
             }
             if let Some(cell) = queue.ready.pop_front() {
+                queue.running += 1;
                 drop(queue);
                 self.take_turn(&cell);
                 drop(cell);
                 queue = self.lock();
+                queue.running -= 1;
                 continue;
             }
             queue = self.sleep(queue);
