@@ -84,3 +84,26 @@ pub const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 pub const PARTITIONS_MAX: u32 = 1024;
 /// A topic's name, as Kafka has it.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// Memory of an instance that only says who it is, before any pipeline has set a limit: JavaScript's engine wakes up
+/// within 80 MB.
+pub const DESCRIBE_MEMORY_BYTES_MAX: usize = 128 << 20;
+/// Core modules that run in one component. Python's runtime with its libraries has about twenty.
+pub const GUEST_CORE_INSTANCES_MAX: usize = 256;
+/// Memories of one component. Each reserves 4 GiB of address space, of which a process has 128 TiB.
+pub const GUEST_MEMORIES_MAX: usize = 16;
+/// Tables of one component.
+pub const GUEST_TABLES_MAX: usize = 256;
+/// Handles of resources that live at once in one instance: WASI's streams and pollables.
+pub const GUEST_HANDLES_MAX: usize = 4096;
+/// Frames of a trap's backtrace.
+pub const GUEST_FRAMES_MAX: usize = 32;
+/// Metric updates of one call: the contract asks for one a batch and metric.
+pub const METRIC_UPDATES_MAX: usize = 10_000;
+/// A plugin's JSON Schema for its configuration.
+pub const CONFIG_SCHEMA_BYTES_MAX: usize = 256 << 10;
+/// Imports and exports of a component. Those of Python are about forty.
+pub const COMPONENT_NAMES_MAX: usize = 1000;
+/// A compiled component: five times its source is usual.
+pub const COMPILED_BYTES_MAX: u64 = 1 << 30;
+/// The cache of compiled components; beyond it those that were used longest ago go.
+pub const COMPILE_CACHE_BYTES_MAX: u64 = 4 << 30;

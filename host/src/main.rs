@@ -1,1 +1,11 @@
-fn main() {}
+//! The `millstream` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "__compile") {
+        return millstream::guest::compile_child(&arguments[1..]);
+    }
+    ExitCode::FAILURE
+}

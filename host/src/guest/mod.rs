@@ -1,0 +1,38 @@
+//! Plugins in their sandbox: the only place that names wasmtime.
+//!
+//! A plugin passes through four phases, each a type:
+//!
+//! 1. [`Runtime`] holds the engine, the cache of compiled components and the clock that ends runaway calls.
+//! 2. [`Plugin`] is a component that was read, classified, compiled (in a child process, or taken from the cache),
+//!    linked and asked who it is.
+//! 3. [`Configured`] is a plugin under one configuration and one set of limits, with the signature that follows.
+//! 4. [`Instance`] has memory of its own and is called with tables. After a failure that is not the plugin's own
+//!    answer it is poisoned, and its owner makes another.
+//!
+//! A guest may do nothing but compute on what it is given. It has no clock, no randomness, no files and no network;
+//! its memory, tables, time, answers and log lines are bounded. What it returns is a stranger's bytes and is checked
+//! before anybody else sees it.
+//!
+//! Calls of a guest block and are for threads of their own. They must not be made from a task of an asynchronous
+//! runtime.
+
+mod bindings;
+mod cache;
+mod classify;
+mod compile;
+mod engine;
+mod error;
+mod imports;
+mod inspect;
+mod instance;
+mod limiter;
+mod plugin;
+mod signature;
+
+pub use compile::{CompileError, compile_child};
+pub use engine::{Options, Runtime};
+pub use error::{CallError, GuestError, LoadError, LoadProblem};
+pub use imports::log::{GuestSink, Level};
+pub use inspect::{Inspection, inspect};
+pub use instance::{Instance, MetricUpdate};
+pub use plugin::{Configured, Plugin};
