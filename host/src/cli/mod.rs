@@ -6,12 +6,14 @@ pub mod completion;
 pub mod consume;
 pub mod demo;
 pub mod explain;
+pub mod from;
 pub mod groups;
 pub mod inspect;
 pub mod produce;
 pub mod progress;
 pub mod rides;
 pub mod run;
+pub mod table;
 pub mod topics;
 
 use std::path::PathBuf;
@@ -63,9 +65,6 @@ enum Command {
     Demo(demo::Args),
     /// Print a completion script for your shell, or the man pages
     Completion(completion::Args),
-    /// Compile a component to machine code (the host calls this itself, in a process with limits)
-    #[command(name = "__compile", hide = true)]
-    Compile { input: PathBuf, output: PathBuf },
 }
 
 /// Where the data lies.
@@ -109,7 +108,6 @@ pub fn main() -> ExitCode {
         Command::Build(args) => build::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completion(args) => completion::run(args),
-        Command::Compile { input, output } => return crate::guest::compile_child(&input, &output),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::catalog::PluginCatalog;
 use crate::connect::{EmbeddedLog, LogError, LogOptions, OpenError, TopicSpec};
-use crate::guest::{GuestError, GuestSink, Runtime, RuntimeOptions};
+use crate::guest::{self, GuestError, GuestSink, Runtime};
 use crate::observe::GuestLog;
 use crate::pipeline::{Plan, PlannedSink};
 use crate::task::{Handle, PipelineRuntime, Scheduler, StartError, Task, TaskError, TaskStatus, Turn};
@@ -50,7 +50,7 @@ impl HostOptions {
     /// # Errors
     /// Where the cache folder cannot be made.
     pub fn runtime(&self) -> Result<Arc<Runtime>, HostError> {
-        Ok(Runtime::new(RuntimeOptions::new(self.cache_dir.clone(), self.compiler.clone()))?)
+        Ok(Runtime::new(guest::Options::new(self.cache_dir.clone(), self.compiler.clone()))?)
     }
 }
 

@@ -133,9 +133,8 @@ impl<'a> Pass<'_, 'a> {
                 source,
             })?),
         };
-        let began = std::time::Instant::now();
-        let answer = instance.process(input, decoded.table, self.now_ms);
-        stats.guest_ns.add(began.elapsed().as_nanos() as u64);
+        let answer = instance.process(input, &decoded.table, self.now_ms);
+        stats.guest_ns.add(instance.call_time().as_nanos() as u64);
         stats.calls.add(1);
         match answer {
             Ok(outputs) => {
@@ -168,7 +167,8 @@ impl<'a> Pass<'_, 'a> {
             return self.call(stage, input, back);
         }
         let runtime = &self.pipeline.stages[stage];
-        let info = runtime.configured.info();
+        let plugin = runtime.configured.plugin();
+        let info = plugin.info();
         let message = error.to_string();
         tracing::warn!(
             pipeline = self.pipeline.plan.name,
@@ -274,9 +274,10 @@ impl<'a> Pass<'_, 'a> {
     /// Sends a record that a stage could not process to the dead-letter queue.
     fn fail(&mut self, stage: usize, record: &RecordRef<'a>, cause: &Cause<'_>) {
         let runtime = &self.pipeline.stages[stage];
-        let info = runtime.configured.info();
+        let plugin = runtime.configured.plugin();
+        let info = plugin.info();
         self.pipeline.stats.stages[stage].failed.add(1);
-        let at = self.failed_at(&runtime.name, Some((&info.name, &info.version, runtime.configured.digest())));
+        let at = self.failed_at(&runtime.name, Some((&info.name, &info.version, plugin.digest())));
         let letter = dead_letter(self.arena, record, &at, cause);
         self.bury(letter);
     }
