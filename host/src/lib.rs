@@ -1,5 +1,6 @@
 //! Millstream hosts stream processors that were compiled to WebAssembly.
 
+pub mod cli;
 pub mod guest;
 pub mod limits;
 pub mod output;
