@@ -1,5 +1,6 @@
 //! Millstream hosts stream processors that were compiled to WebAssembly.
 
+pub mod format;
 pub mod limits;
 pub mod output;
 pub mod record;
