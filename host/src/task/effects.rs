@@ -52,8 +52,7 @@ impl Effects {
     pub fn append_in_order(&mut self, mut records: Vec<Outgoing<'_>>, partition_in: u32) {
         records.sort_by_key(|outgoing| (outgoing.record.offset, outgoing.writer));
         for outgoing in records {
-            // Its size was looked at when it was held back.
-            let _ = self.append(outgoing.sink, &outgoing.record, partition_in);
+            self.append(outgoing.sink, &outgoing.record, partition_in);
         }
     }
 
@@ -70,7 +69,8 @@ impl Effects {
         if blocks.len() <= partition {
             blocks.resize_with(partition + 1, || None);
         }
-        blocks[partition].get_or_insert_with(BlockBuilder::new).push(record);
+        let builder = blocks[partition].get_or_insert_with(BlockBuilder::new);
+        builder.push(*record).expect("key, value and headers are bounded, and together smaller than a block takes");
         self.bytes += record.size_bytes();
     }
 

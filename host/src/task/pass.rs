@@ -15,12 +15,14 @@ use crate::format::Decoder;
 use crate::guest::{CallError, GuestError, Instance};
 use crate::limits::BATCH_ROWS_MAX;
 use crate::output::Outputs;
+use crate::pipeline::StageEntry;
 use crate::record::RecordRef;
-use crate::table::Cell;
+use crate::schema::FieldType;
+use crate::table::{Cell, Table};
 
 /// What a task has of its own for each stage and source.
 pub(super) struct Machinery {
-    /// By stage and input.
+    /// By stage and feed.
     pub decoders: Vec<Vec<Decoder>>,
     /// By source: what it takes key and time from; `None` where it takes neither.
     pub sources: Vec<Option<Decoder>>,
@@ -64,8 +66,8 @@ impl<'a> Pass<'_, 'a> {
             records
         };
         for chunk in records.chunks(BATCH_ROWS_MAX) {
-            for &(stage, input) in &pipeline.source_targets[source] {
-                self.call(stage, input, chunk)?;
+            for &entry in &pipeline.source_targets[source] {
+                self.call(entry, chunk)?;
             }
         }
         self.effects.append_in_order(self.held, self.place.partition);
@@ -77,25 +79,12 @@ impl<'a> Pass<'_, 'a> {
         let planned = &self.pipeline.plan.sources[source];
         let decoder = self.machinery.sources[source].as_mut().expect("the caller looked");
         let decoded = decoder.decode(records);
-        let (key, time) = match (&planned.key_from, &planned.time_from) {
-            (Some(_), Some(_)) => (Some(0), Some(1)),
-            (Some(_), None) => (Some(0), None),
-            _ => (None, Some(0)),
-        };
-        let mut prepared = Vec::with_capacity(decoded.rows.len());
-        for (row, &index) in decoded.rows.iter().enumerate() {
-            let mut record = records[index as usize];
-            if let Some(column) = key {
-                let cell = decoded.table.columns[column].cell(crate::schema::FieldType::Json, row);
-                record.key = key_bytes(self.arena, cell);
-            }
-            if let Some(column) = time
-                && let Cell::Time(time) = decoded.table.columns[column].cell(crate::schema::FieldType::Time, row)
-            {
-                record.timestamp_ms = time;
-            }
-            prepared.push(record);
-        }
+        let (key, time) = (planned.key_from.is_some(), planned.time_from.is_some());
+        let rows = decoded.rows.iter().enumerate();
+        let prepared = rows.map(|(row, &index)| {
+            set_key_and_time(self.arena, &decoded.table, row, key, time, records[index as usize])
+        });
+        let prepared = prepared.collect();
         for failed in decoded.failed {
             let message = failed.error.to_string();
             let at = self.failed_at(&planned.name, None);
@@ -107,11 +96,12 @@ impl<'a> Pass<'_, 'a> {
     }
 
     /// Calls a stage with records, and everything behind it with what comes out.
-    fn call(&mut self, stage: usize, input: u32, records: &[RecordRef<'a>]) -> Result<(), StageDown> {
+    fn call(&mut self, entry: StageEntry, records: &[RecordRef<'a>]) -> Result<(), StageDown> {
+        let StageEntry { stage, input, feed } = entry;
         let pipeline = self.pipeline;
         let runtime = &pipeline.stages[stage];
         let stats = &pipeline.stats.stages[stage];
-        let decoded = self.machinery.decoders[stage][input as usize].decode(records);
+        let decoded = self.machinery.decoders[stage][feed].decode(records);
         for failed in &decoded.failed {
             let message = failed.error.to_string();
             self.fail(stage, &records[failed.index as usize], &cause(Reason::Decode, "DecodeError", &message));
@@ -139,7 +129,7 @@ impl<'a> Pass<'_, 'a> {
         match answer {
             Ok(outputs) => {
                 stats.rows_in.add(rows.len() as u64);
-                self.apply(stage, input, rows, outputs)
+                self.apply(entry, rows, outputs)
             }
             Err(error) => {
                 if !matches!(error, CallError::Refused(_)) {
@@ -148,7 +138,7 @@ impl<'a> Pass<'_, 'a> {
                 if instance.is_poisoned() {
                     self.machinery.instances[stage] = None;
                 }
-                self.failed_call(stage, input, rows, &error)
+                self.failed_call(entry, rows, &error)
             }
         }
     }
@@ -156,17 +146,16 @@ impl<'a> Pass<'_, 'a> {
     /// A call failed: the row is at fault if it was alone, else each half has another try.
     fn failed_call(
         &mut self,
-        stage: usize,
-        input: u32,
+        entry: StageEntry,
         rows: &[RecordRef<'a>],
         error: &CallError,
     ) -> Result<(), StageDown> {
         if rows.len() > 1 {
             let (front, back) = rows.split_at(rows.len() / 2);
-            self.call(stage, input, front)?;
-            return self.call(stage, input, back);
+            self.call(entry, front)?;
+            return self.call(entry, back);
         }
-        let runtime = &self.pipeline.stages[stage];
+        let runtime = &self.pipeline.stages[entry.stage];
         let plugin = runtime.configured.plugin();
         let info = plugin.info();
         let message = error.to_string();
@@ -187,18 +176,18 @@ impl<'a> Pass<'_, 'a> {
             message: &message,
             frames: error.frames(),
         };
-        self.fail(stage, &rows[0], &cause);
+        self.fail(entry.stage, &rows[0], &cause);
         Ok(())
     }
 
     /// Writes what a stage answered where the pipeline wants it.
     fn apply(
         &mut self,
-        stage: usize,
-        input: u32,
+        entry: StageEntry,
         rows: &[RecordRef<'a>],
         outputs: Outputs,
     ) -> Result<(), StageDown> {
+        let stage = entry.stage;
         let pipeline = self.pipeline;
         let runtime: &StageRuntime = &pipeline.stages[stage];
         for failure in &outputs.failed {
@@ -208,7 +197,7 @@ impl<'a> Pass<'_, 'a> {
         let mut encoded = Vec::with_capacity(runtime.branches.len());
         let mut unwritable: Vec<(u32, String)> = Vec::new();
         for (branch, emitted) in runtime.branches.iter().zip(&outputs.branches) {
-            let Some(encoder) = branch.encoders.get(input as usize) else {
+            let Some(encoder) = branch.encoders.get(entry.feed) else {
                 encoded.push(None);
                 continue;
             };
@@ -226,9 +215,9 @@ impl<'a> Pass<'_, 'a> {
             if let Some(sink) = branch.sink {
                 self.emit(sink, branch.writer, &encoded.records);
             }
-            for &(next, next_input) in &branch.targets {
+            for &next in &branch.targets {
                 for chunk in encoded.records.chunks(BATCH_ROWS_MAX) {
-                    self.call(next, next_input, chunk)?;
+                    self.call(next, chunk)?;
                 }
             }
         }
@@ -310,6 +299,25 @@ fn cause<'c>(reason: Reason, exception: &'c str, message: &'c str) -> Cause<'c> 
         message,
         frames: &[],
     }
+}
+
+/// A record with the key, the event time or both that stand in a row of the table of
+/// [`key_and_time_fields`](crate::pipeline::key_and_time_fields).
+pub fn set_key_and_time<'a>(
+    arena: &'a Bump,
+    table: &Table,
+    row: usize,
+    key: bool,
+    time: bool,
+    mut record: RecordRef<'a>,
+) -> RecordRef<'a> {
+    if key {
+        record.key = key_bytes(arena, table.columns[0].cell(FieldType::Json, row));
+    }
+    if time && let Cell::Time(time) = table.columns[usize::from(key)].cell(FieldType::Time, row) {
+        record.timestamp_ms = time;
+    }
+    record
 }
 
 /// A key as people write keys: a text without its quotes, anything else as its JSON.

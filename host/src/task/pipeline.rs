@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::format::{Decoder, Encoder, Format, FormatError};
+use crate::format::{Decoder, Encoder, FormatError};
 use crate::guest::{Configured, GuestError, GuestSink, Instance};
-use crate::pipeline::{Origin, Plan, PlannedSource};
+use crate::pipeline::{Feed, Origin, Plan, StageEntry, key_and_time_fields};
 use crate::schema::{Field, FieldType, MappedField, Place};
 use crate::task::effects::Sink;
+use crate::task::pass::Machinery;
 use crate::task::stats::PipelineStats;
 
 /// How long an instance may lie unused before its memory is given back.
@@ -23,8 +24,8 @@ pub struct PipelineRuntime {
     /// The topics that it writes, the dead-letter queue last.
     pub(super) sinks: Arc<[Sink]>,
     pub(super) stages: Vec<StageRuntime>,
-    /// By source: the stages and inputs that it feeds.
-    pub(super) source_targets: Vec<Vec<(usize, u32)>>,
+    /// By source: where its records go.
+    pub(super) source_targets: Vec<Vec<StageEntry>>,
     /// Bytes after which one task commits: the pipeline's share for each of its tasks.
     pub(super) commit_bytes_max: usize,
 }
@@ -41,14 +42,14 @@ pub(super) struct StageRuntime {
 
 /// One branch of a stage.
 pub(super) struct BranchRuntime {
-    /// By input of the stage, as its format decides what a branch starts from. Empty where nobody reads it.
+    /// By feed of the stage, as its format decides what a branch starts from. Empty where nobody reads the branch.
     pub encoders: Vec<Encoder>,
     /// Index of a sink.
     pub sink: Option<usize>,
     /// Its place among the writers of that sink.
     pub writer: u32,
-    /// Stages and their inputs that it feeds.
-    pub targets: Vec<(usize, u32)>,
+    /// Where its rows go on.
+    pub targets: Vec<StageEntry>,
 }
 
 /// Why a checked pipeline cannot run after all.
@@ -85,27 +86,15 @@ impl PipelineRuntime {
                     None => (None, 0),
                 };
                 let read = sink.is_some() || !target.stages.is_empty();
-                let encoders = if read {
-                    planned
-                        .inputs
-                        .iter()
-                        .map(|input| {
-                            Encoder::new(
-                                branch,
-                                &input.value_format,
-                                &input.key_format,
-                                &target.value_format,
-                                &target.key_format,
-                            )
-                        })
-                        .collect::<Result<_, _>>()
-                        .map_err(|source| StartError::Format {
-                            stage: planned.name.clone(),
-                            source,
-                        })?
-                } else {
-                    Vec::new()
-                };
+                let feeds = planned.feeds.iter().filter(|_| read);
+                let encoders = feeds.map(|feed| {
+                    let (value, key) = (&target.value_format, &target.key_format);
+                    Encoder::new(branch, &feed.value_format, &feed.key_format, value, key)
+                });
+                let encoders = encoders.collect::<Result<_, _>>().map_err(|source| StartError::Format {
+                    stage: planned.name.clone(),
+                    source,
+                })?;
                 branches.push(BranchRuntime {
                     encoders,
                     sink,
@@ -123,9 +112,13 @@ impl PipelineRuntime {
         }
         let mut source_targets = vec![Vec::new(); plan.sources.len()];
         for (stage, planned) in plan.stages.iter().enumerate() {
-            for feed in &planned.feeds {
+            for (at, feed) in planned.feeds.iter().enumerate() {
                 if let Origin::Source(source) = feed.from {
-                    source_targets[source].push((stage, feed.input));
+                    source_targets[source].push(StageEntry {
+                        stage,
+                        input: feed.input,
+                        feed: at,
+                    });
                 }
             }
         }
@@ -147,6 +140,31 @@ impl PipelineRuntime {
         })
     }
 
+    /// What each task has of its own: decoders keep what they learned of the last rows.
+    ///
+    /// # Errors
+    /// A field that its format cannot serve.
+    pub(super) fn machinery(&self) -> Result<Machinery, FormatError> {
+        let mut decoders = Vec::with_capacity(self.stages.len());
+        for (planned, stage) in self.plan.stages.iter().zip(&self.stages) {
+            let inputs = &stage.configured.signature().inputs;
+            let decoder = |feed: &Feed| {
+                Decoder::new(&feed.value_format, &feed.key_format, &inputs[feed.input as usize].fields)
+            };
+            decoders.push(planned.feeds.iter().map(decoder).collect::<Result<_, _>>()?);
+        }
+        let sources = self.plan.sources.iter().map(|source| {
+            let fields = key_and_time_fields(source.key_from.as_deref(), source.time_from.as_deref());
+            let wanted = !fields.is_empty();
+            wanted.then(|| Decoder::new(&source.format, &source.key_format, &fields)).transpose()
+        });
+        Ok(Machinery {
+            decoders,
+            sources: sources.collect::<Result<_, _>>()?,
+            instances: self.stages.iter().map(|_| None).collect(),
+        })
+    }
+
     /// Index of the dead-letter queue among the sinks.
     pub(super) fn dlq(&self) -> usize {
         self.sinks.len() - 1
@@ -162,11 +180,6 @@ impl PipelineRuntime {
 }
 
 impl StageRuntime {
-    /// A decoder for one of its inputs; each task has its own.
-    pub fn decoder(&self, input: usize, value: &Format, key: &Format) -> Result<Decoder, FormatError> {
-        Decoder::new(value, key, &self.configured.signature().inputs[input].fields)
-    }
-
     /// An instance for the time of a turn: one that lies ready, or a new one.
     pub fn instance(&self) -> Result<Instance, GuestError> {
         let ready = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -220,22 +233,3 @@ impl Sinks {
     }
 }
 
-/// What a source takes out of its values before any stage sees the record: key and event time.
-pub(super) fn source_fields(source: &PlannedSource) -> Vec<MappedField> {
-    let field = |name: &str, field_type, optional, pointer: &str| MappedField {
-        field: Field {
-            name: name.into(),
-            field_type,
-            optional,
-        },
-        place: Place::Value(pointer.into()),
-    };
-    let mut fields = Vec::new();
-    if let Some(pointer) = &source.key_from {
-        fields.push(field("key", FieldType::Json, true, pointer));
-    }
-    if let Some(pointer) = &source.time_from {
-        fields.push(field("timestamp", FieldType::Time, false, pointer));
-    }
-    fields
-}

@@ -15,7 +15,7 @@ use super::pass::{Machinery, Pass};
 use super::pipeline::{INSTANCE_IDLE_MAX, PipelineRuntime};
 use super::scheduler::{Next, Turn, Waker};
 use crate::connect::{
-    Commit, CommitError, Committed, EmbeddedLog, GroupOffset, LogError, Start, Subscription, TopicPartition,
+    Commit, CommitError, Committed, EmbeddedLog, GroupOffset, LogError, Position, Subscription, TopicPartition,
 };
 use crate::limits::BATCH_BYTES_MAX;
 use crate::record::RecordRef;
@@ -117,28 +117,7 @@ impl Task {
                 _subscription: subscription,
             });
         }
-        let mut decoders = Vec::new();
-        for (planned, stage) in pipeline.plan.stages.iter().zip(&pipeline.stages) {
-            let inputs = planned.inputs.iter().enumerate();
-            decoders.push(
-                inputs
-                    .map(|(at, input)| stage.decoder(at, &input.value_format, &input.key_format))
-                    .collect::<Result<_, _>>()?,
-            );
-        }
-        let mut source_decoders = Vec::new();
-        for source in &pipeline.plan.sources {
-            let fields = super::pipeline::source_fields(source);
-            let decoder = (!fields.is_empty())
-                .then(|| crate::format::Decoder::new(&source.format, &crate::format::Format::Text, &fields))
-                .transpose()?;
-            source_decoders.push(decoder);
-        }
-        let machinery = Machinery {
-            decoders,
-            sources: source_decoders,
-            instances: pipeline.stages.iter().map(|_| None).collect(),
-        };
+        let machinery = pipeline.machinery()?;
         let mut task = Task {
             effects: Effects::new(pipeline.sinks.clone()),
             pipeline,
@@ -167,7 +146,7 @@ impl Task {
             let group = &self.pipeline.plan.group;
             let committed = match self.log.committed(group, &reader.place) {
                 Some(offset) => offset,
-                None => self.log.offset_at(&reader.place, Start).map_err(|source| reader.error(source))?,
+                None => self.log.offset_at(&reader.place, Position::Start).map_err(|source| reader.error(source))?,
             };
             reader.position = committed;
             reader.committed = committed;
@@ -357,6 +336,7 @@ impl Task {
         let commit = Commit {
             appends: self.effects.take(),
             offsets,
+            ..Commit::default()
         };
         let outcome = Outcome::default();
         self.committing = Some(outcome.clone());
