@@ -12,11 +12,9 @@ use miette::{IntoDiagnostic, WrapErr, miette};
 
 use super::{DataDir, progress};
 use crate::connect::{self, Append, BlockBuilder, Broker, Commit, LogError, Partitioner, TopicSpec};
-use crate::format::{CsvFile, Decoder, Format, read_line};
+use crate::format::{CsvFile, Decoder, Format, key_and_time_fields, read_line, set_key_and_time};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX};
-use crate::pipeline::key_and_time_fields;
 use crate::record::Record;
-use crate::task::set_key_and_time;
 
 /// Records that wait between the reader and the log: a few batches.
 const QUEUE_RECORDS_MAX: usize = 8 * BATCH_ROWS_MAX;

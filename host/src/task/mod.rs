@@ -15,7 +15,6 @@ mod task;
 
 pub use dead_letter::{Reason, header};
 pub use effects::Sink;
-pub use pass::set_key_and_time;
 pub use pipeline::{PipelineRuntime, StartError};
 pub use scheduler::{Handle, Next, Scheduler, Turn, Waker};
 pub use stats::{Counter, PipelineStats, StageStats};

@@ -11,14 +11,12 @@ use super::dead_letter::{Cause, FailedAt, Reason, dead_letter};
 use super::effects::{Effects, Outgoing};
 use super::pipeline::{PipelineRuntime, StageRuntime};
 use crate::connect::TopicPartition;
-use crate::format::Decoder;
+use crate::format::{Decoder, set_key_and_time};
 use crate::guest::{CallError, GuestError, Instance};
 use crate::limits::BATCH_ROWS_MAX;
 use crate::output::Outputs;
 use crate::pipeline::StageEntry;
 use crate::record::RecordRef;
-use crate::schema::FieldType;
-use crate::table::{Cell, Table};
 
 /// What a task has of its own for each stage and source.
 pub(super) struct Machinery {
@@ -299,33 +297,4 @@ fn cause<'c>(reason: Reason, exception: &'c str, message: &'c str) -> Cause<'c> 
         message,
         frames: &[],
     }
-}
-
-/// A record with the key, the event time or both that stand in a row of the table of
-/// [`key_and_time_fields`](crate::pipeline::key_and_time_fields).
-pub fn set_key_and_time<'a>(
-    arena: &'a Bump,
-    table: &Table,
-    row: usize,
-    key: bool,
-    time: bool,
-    mut record: RecordRef<'a>,
-) -> RecordRef<'a> {
-    if key {
-        record.key = key_bytes(arena, table.columns[0].cell(FieldType::Json, row));
-    }
-    if time && let Cell::Time(time) = table.columns[usize::from(key)].cell(FieldType::Time, row) {
-        record.timestamp_ms = time;
-    }
-    record
-}
-
-/// A key as people write keys: a text without its quotes, anything else as its JSON.
-fn key_bytes<'a>(arena: &'a Bump, cell: Cell<'_>) -> Option<&'a [u8]> {
-    let Cell::Json(json) = cell else { return None };
-    let bytes = match serde_json::from_str::<std::borrow::Cow<'_, str>>(json) {
-        Ok(text) => arena.alloc_slice_copy(text.as_bytes()),
-        Err(_) => arena.alloc_slice_copy(json.as_bytes()),
-    };
-    Some(bytes)
 }

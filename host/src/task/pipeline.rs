@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::format::{Decoder, Encoder, FormatError};
+use crate::format::{Decoder, Encoder, FormatError, key_and_time_fields};
 use crate::guest::{Configured, GuestError, GuestSink, Instance};
-use crate::pipeline::{Feed, Origin, Plan, StageEntry, key_and_time_fields};
-use crate::schema::{Field, FieldType, MappedField, Place};
+use crate::pipeline::{Feed, Origin, Plan, StageEntry};
 use crate::task::effects::Sink;
 use crate::task::pass::Machinery;
 use crate::task::stats::PipelineStats;
