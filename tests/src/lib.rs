@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use millstream::connect::{Append, BlockBuilder, Commit, EmbeddedLog, LogOptions, TopicPartition, TopicSpec};
+use millstream::connect::{Append, BlockBuilder, Commit, EmbeddedLog, Options, TopicPartition, TopicSpec};
 use millstream::record::Record;
 
 /// The program under test, as it was built beside the tests.
@@ -91,7 +91,7 @@ impl Drop for Guarded {
 /// # Panics
 /// If it cannot be opened.
 pub fn open(dir: &Path) -> Arc<EmbeddedLog> {
-    EmbeddedLog::open(dir, LogOptions::default()).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
+    EmbeddedLog::open(dir, Options::default()).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
 }
 
 /// Makes a topic.
@@ -99,12 +99,7 @@ pub fn open(dir: &Path) -> Arc<EmbeddedLog> {
 /// # Panics
 /// If it cannot be made.
 pub fn make_topic(log: &EmbeddedLog, name: &str, partitions: u32) {
-    let spec = TopicSpec {
-        name: name.into(),
-        partitions,
-        ..TopicSpec::default()
-    };
-    log.create_topic(&spec).expect("a new topic");
+    log.create_topic(&TopicSpec::new(name, partitions)).expect("a new topic");
 }
 
 /// Appends records to a partition.
@@ -114,7 +109,7 @@ pub fn make_topic(log: &EmbeddedLog, name: &str, partitions: u32) {
 pub fn append(log: &EmbeddedLog, topic: &str, partition: u32, records: &[Record]) {
     let mut blocks = BlockBuilder::new();
     for record in records {
-        blocks.push(&record.at(0));
+        blocks.push(record.at(0)).expect("a record of the usual size");
     }
     let append = Append {
         topic: topic.into(),
@@ -133,15 +128,15 @@ pub fn append(log: &EmbeddedLog, topic: &str, partition: u32, records: &[Record]
 /// # Panics
 /// If the topic is not there or cannot be read.
 pub fn read_topic(log: &EmbeddedLog, topic: &str) -> Vec<Vec<Record>> {
-    let description = log.topic(topic).unwrap_or_else(|| panic!("topic {topic:?} is not there"));
-    (0..description.partitions.len() as u32)
+    let description = log.topic(topic).unwrap_or_else(|error| panic!("{error}"));
+    (0..description.spec.partitions)
         .map(|partition| {
             let place = TopicPartition {
                 topic: topic.into(),
                 partition,
             };
             let mut records = Vec::new();
-            let mut position = description.partitions[partition as usize].first_offset;
+            let mut position = description.partition_ranges[partition as usize].first_offset;
             loop {
                 let fetched = log.fetch(&place, position, 1 << 20).expect("the topic can be read");
                 if fetched.next_offset() == position {

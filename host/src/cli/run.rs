@@ -96,11 +96,7 @@ pub fn work(host: &mut Host, stop: &AtomicBool, until_end: bool) {
 
 /// Records that the pipelines have still to read, and have read.
 fn total(host: &Host) -> u64 {
-    let count = |pipeline: &crate::task::PipelineRuntime| {
-        let lag: u64 = pipeline.plan.sources.iter().map(|source| host.log().lag(&pipeline.plan.group, &source.topic)).sum();
-        lag + pipeline.stats.records_in.get()
-    };
-    host.pipelines().map(|(pipeline, _)| count(pipeline)).sum()
+    host.lag() + host.pipelines().map(|(pipeline, _)| pipeline.stats.records_in.get()).sum::<u64>()
 }
 
 /// Commits and ends everything within [`STOP_TIME_MAX`]: a watchdog sees to it.

@@ -6,10 +6,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::catalog::PluginCatalog;
-use crate::connect::{EmbeddedLog, LogError, LogOptions, OpenError, TopicSpec};
+use crate::connect::{self, CommitError, EmbeddedLog, LogError, OpenError, TopicPartition, TopicSpec};
 use crate::guest::{self, GuestError, GuestSink, Runtime};
 use crate::observe::GuestLog;
-use crate::pipeline::{Plan, PlannedSink};
+use crate::pipeline::Plan;
 use crate::task::{Handle, PipelineRuntime, Scheduler, StartError, Task, TaskError, TaskStatus, Turn};
 
 /// How often somebody who waits for pipelines looks at them.
@@ -27,7 +27,7 @@ pub struct HostOptions {
     /// Worker threads. The default is one a core.
     pub workers: usize,
     /// Settings of the log.
-    pub log: LogOptions,
+    pub log: connect::Options,
 }
 
 impl HostOptions {
@@ -41,7 +41,7 @@ impl HostOptions {
             cache_dir: cache_dir(),
             compiler: std::env::current_exe().map_err(HostError::Program)?,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
-            log: LogOptions::default(),
+            log: connect::Options::default(),
         })
     }
 
@@ -72,7 +72,10 @@ pub enum HostError {
     /// The guest runtime, or a plugin.
     #[error(transparent)]
     Guest(#[from] GuestError),
-    /// A topic could not be made or read.
+    /// A topic could not be made.
+    #[error(transparent)]
+    Topic(#[from] CommitError),
+    /// A topic could not be read.
     #[error(transparent)]
     Log(#[from] LogError),
     /// The pipeline does not fit its formats.
@@ -180,7 +183,7 @@ impl Host {
         let mut configured = Vec::with_capacity(plan.stages.len());
         let mut logs: Vec<Arc<dyn GuestSink>> = Vec::with_capacity(plan.stages.len());
         for stage in &plan.stages {
-            let found = catalog.configured(&stage.plugin, &stage.config_json, &stage.limits);
+            let found = catalog.configured(&stage.plugin, stage.config.json(), &stage.limits);
             configured.push(found.ok_or_else(|| HostError::Unchecked {
                 pipeline: plan.name.clone(),
                 stage: stage.name.clone(),
@@ -214,29 +217,28 @@ impl Host {
     }
 
     fn partitions(&self, topic: &str) -> u32 {
-        self.log.topic(topic).map_or(0, |topic| topic.partitions.len() as u32)
+        self.log.topic(topic).map_or(0, |topic| topic.spec.partitions)
     }
 
     fn make_topics(&self, plan: &Plan) -> Result<(), HostError> {
-        let sources = plan.sources.iter().map(|source| (&source.topic, source.partitions));
-        let sinks = plan.stages.iter().flat_map(|stage| &stage.branches).filter_map(|branch| branch.topic.as_ref());
-        let sinks = sinks.chain([&plan.dlq]).map(|sink: &PlannedSink| (&sink.topic, sink.partitions));
-        let most = plan.sources.iter().map(|source| self.partitions(&source.topic).max(source.partitions.unwrap_or(1)));
-        let most = most.max().unwrap_or(1);
-        for (at, (topic, partitions)) in sources.chain(sinks).enumerate() {
-            if self.log.topic(topic).is_some() {
-                continue;
-            }
-            // An output has as many partitions as its inputs where the file does not say.
-            let default = if at < plan.sources.len() { 1 } else { most };
-            let partitions = partitions.unwrap_or(default);
-            tracing::info!(pipeline = plan.name, topic, partitions, "made a topic that was missing");
-            self.log.create_topic(&TopicSpec {
-                name: topic.clone(),
-                partitions,
-                ..TopicSpec::default()
-            })?;
+        for source in &plan.sources {
+            self.make_topic(plan, &source.topic, source.partitions)?;
         }
+        // Where the file does not say, an output has as many partitions as the largest input.
+        let most = plan.sources.iter().map(|source| self.partitions(&source.topic)).max().unwrap_or(1);
+        let sinks = plan.stages.iter().flat_map(|stage| &stage.branches).filter_map(|branch| branch.topic.as_ref());
+        for sink in sinks.chain([&plan.dlq]) {
+            self.make_topic(plan, &sink.topic, sink.partitions.unwrap_or(most))?;
+        }
+        Ok(())
+    }
+
+    fn make_topic(&self, plan: &Plan, topic: &str, partitions: u32) -> Result<(), HostError> {
+        if self.log.topic(topic).is_ok() {
+            return Ok(());
+        }
+        self.log.create_topic(&TopicSpec::new(topic, partitions))?;
+        tracing::info!(pipeline = plan.name, topic, partitions, "made a topic that was missing");
         Ok(())
     }
 
@@ -263,6 +265,21 @@ impl Host {
     /// The pipelines, in the order in which they were started, with what they count.
     pub fn pipelines(&self) -> impl Iterator<Item = (&PipelineRuntime, PipelineState)> {
         self.running.iter().map(|running| (&*running.runtime, running.state()))
+    }
+
+    /// Records that the sources of the pipelines have and that no commit of theirs counts yet.
+    pub fn lag(&self) -> u64 {
+        let lag = |group: &str, topic: &str| -> u64 {
+            let places = (0..self.partitions(topic)).map(|partition| TopicPartition::new(topic, partition));
+            places
+                .map(|place| {
+                    let end = self.log.next_offset(&place).unwrap_or(0);
+                    end.saturating_sub(self.log.committed(group, &place).unwrap_or(0))
+                })
+                .sum()
+        };
+        let plans = self.running.iter().map(|running| &running.runtime.plan);
+        plans.flat_map(|plan| plan.sources.iter().map(|source| lag(&plan.group, &source.topic))).sum()
     }
 
     /// Whether all pipelines have processed and committed all that there was, or have ended. What one of them writes

@@ -15,8 +15,9 @@ use super::pass::{Machinery, Pass};
 use super::pipeline::{INSTANCE_IDLE_MAX, PipelineRuntime};
 use super::scheduler::{Next, Turn, Waker};
 use crate::connect::{
-    Commit, CommitError, Committed, EmbeddedLog, GroupOffset, LogError, Position, Subscription, TopicPartition,
+    Commit, CommitError, Committed, GroupOffset, LogError, Position, TopicPartition,
 };
+use crate::connect::embedded::{EmbeddedLog, Subscription};
 use crate::limits::BATCH_BYTES_MAX;
 use crate::record::RecordRef;
 
