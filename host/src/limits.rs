@@ -125,3 +125,9 @@ pub const GROUP_NAME_BYTES_MAX: usize = 249;
 pub const SESSION_TIME_MAX: Duration = Duration::from_secs(10);
 /// Room on the disk that commits leave: what is in memory and in the journals must still find a place.
 pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
+/// What the local socket answers to one fetch, one block at least.
+pub const SOCKET_FETCH_BYTES_MAX: usize = 4 << 20;
+/// A fetch on the local socket waits no longer for a record.
+pub const SOCKET_WAIT_TIME_MAX: Duration = Duration::from_secs(30);
+/// Requests of the local socket that are being done; others wait.
+pub const SOCKET_THREADS_MAX: usize = 16;

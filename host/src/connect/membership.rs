@@ -89,7 +89,8 @@ impl Membership {
             }
         }
         self.members_so_far += 1;
-        let member: Arc<str> = format!("member-{}", self.members_so_far).into();
+        // Chance tells it from a member of the same number that another holder of the folder knew.
+        let member: Arc<str> = format!("member-{}-{:08x}", self.members_so_far, rand::random::<u32>()).into();
         let group: Arc<str> = group.into();
         let state = self.groups.entry(group.clone()).or_default();
         let topics = topics.iter().cloned().collect();

@@ -6,14 +6,18 @@
 //! A commit is the only place where anything becomes true: all its appends and offsets, or nothing.
 
 pub(crate) mod block;
+mod broker;
 pub mod embedded;
 mod membership;
 mod partitioner;
+pub mod socket;
 
 pub use block::{BLOCK_HEAD_BYTES, BLOCK_VERSION, Block, BlockBuilder, BlockError, Fetched, RecordTooLarge};
+pub use broker::{Broker, open_broker};
 pub use embedded::{EmbeddedLog, OpenError, Options};
 pub use membership::{Assignment, Fence};
 pub use partitioner::{Partitioner, murmur2, partition_of};
+pub use socket::{ServeError, Server, serve};
 
 use crate::limits::{GROUP_NAME_BYTES_MAX, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX};
 use serde::{Deserialize, Serialize};
@@ -225,7 +229,7 @@ pub struct GroupPartition {
 }
 
 /// Why a log did not do what it was asked for; nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic, Serialize, Deserialize)]
 #[serde(tag = "error", rename_all = "kebab-case")]
 pub enum LogError {
     /// No such topic.
@@ -358,7 +362,7 @@ pub enum LogError {
 }
 
 /// Why a commit did not become true, or may not have.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic, Serialize, Deserialize)]
 #[serde(tag = "commit_error", rename_all = "kebab-case")]
 pub enum CommitError {
     /// Nothing was written. The same commit succeeds as soon as there is room.

@@ -23,7 +23,7 @@ const ENGINE: &str = "engine";
 pub const SOCKET_NAME: &str = "millstream.sock";
 
 /// Why a data folder cannot be opened. Nothing in it was changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum OpenError {
     /// Another process has it.
     #[error("the data folder {} is held by {}", folder.display(), holder_text(*pid, command.as_deref(), since.as_deref()))]

@@ -297,18 +297,18 @@ impl EmbeddedLog {
         self.shared.state().as_ref().map(drop).map_err(Down::to_commit_error)
     }
 
-    /// Where a group goes on reading a partition.
-    pub fn committed(&self, group: &str, tp: &TopicPartition) -> Option<u64> {
-        self.shared
-            .with_engine(|engine| {
-                let offsets = engine.offsets.read().unwrap_or_else(|e| e.into_inner());
-                Ok(offsets
-                    .get(group)
-                    .and_then(|partitions| partitions.get(tp))
-                    .map(|stored| stored.next_offset))
-            })
-            .ok()
-            .flatten()
+    /// Where a group goes on reading a partition; `None` where it never committed.
+    ///
+    /// # Errors
+    /// Where the storage does not answer: then it is not known.
+    pub fn committed(&self, group: &str, tp: &TopicPartition) -> Result<Option<u64>, LogError> {
+        self.shared.with_engine(|engine| {
+            let offsets = engine.offsets.read().unwrap_or_else(|e| e.into_inner());
+            Ok(offsets
+                .get(group)
+                .and_then(|partitions| partitions.get(tp))
+                .map(|stored| stored.next_offset))
+        })
     }
 
     /// All groups that have offsets or members, by name.
