@@ -101,8 +101,7 @@ fn fill(log: &EmbeddedLog, topic: &str, partitions: u32, count: u64, mut value: 
 
 /// Runs one pipeline on a host's log to its end; processor seconds and seconds.
 fn run_pipeline(host: &mut Host, catalog: &PluginCatalog, file: &Path) -> (f64, f64) {
-    let pipeline = millstream::pipeline::read(file, &|_| None).expect("a right file");
-    let plan = millstream::pipeline::check(&pipeline, catalog).expect("a right pipeline");
+    let (_, plan) = millstream::pipeline::load(file, &|_| None, catalog).expect("a right file");
     let (cpu, clock) = (cpu_s(), Instant::now());
     host.start(plan, catalog).expect("it starts");
     work(host, &AtomicBool::new(false), true);
@@ -360,8 +359,7 @@ fn idle() {
         for n in 0..count {
             let name = format!("p{n}");
             let file = pipeline_file(dir.path(), &name, "branch-by-amount", &format!("high = \"{name}-high\"\nlow = \"{name}-low\""));
-            let pipeline = millstream::pipeline::read(&file, &|_| None).expect("a right file");
-            let plan = millstream::pipeline::check(&pipeline, &catalog).expect("a right pipeline");
+            let (_, plan) = millstream::pipeline::load(&file, &|_| None, &catalog).expect("a right file");
             host.start(plan, &catalog).expect("it starts");
         }
         while !host.is_at_end() {
@@ -426,8 +424,7 @@ fn growth() {
         for n in 0..count {
             let name = format!("p{n}");
             let file = pipeline_file(dir.path(), &name, "branch-by-amount", &format!("high = \"{name}-high\"\nlow = \"{name}-low\""));
-            let pipeline = millstream::pipeline::read(&file, &|_| None).expect("a right file");
-            let plan = millstream::pipeline::check(&pipeline, &catalog).expect("a right pipeline");
+            let (_, plan) = millstream::pipeline::load(&file, &|_| None, &catalog).expect("a right file");
             host.start(plan, &catalog).expect("it starts");
         }
         work(&mut host, &AtomicBool::new(false), true);

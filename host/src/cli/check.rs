@@ -55,6 +55,6 @@ pub fn plans(files: &[PathBuf], catalog: &PluginCatalog) -> miette::Result<Vec<P
 /// # Errors
 /// Everything that is wrong in it, underlined.
 pub fn plan(file: &Path, catalog: &PluginCatalog) -> miette::Result<Plan> {
-    let pipeline = pipeline::read(file, &|name| std::env::var(name).ok())?;
-    Ok(pipeline::check(&pipeline, catalog)?)
+    let (_, plan) = pipeline::load(file, &|name| std::env::var(name).ok(), catalog)?;
+    Ok(plan)
 }

@@ -45,7 +45,7 @@ pub fn run(args: Args) -> miette::Result<()> {
     let mut host = Host::open(&options)?;
     let catalog = PluginCatalog::new(host.runtime().clone());
     let plans = super::check::plans(&args.files, &catalog)?;
-    let _server = connect::serve(host.log().clone())?;
+    let _server = connect::serve(host.log().clone()).into_diagnostic()?;
     for plan in plans {
         tracing::info!(pipeline = plan.name, "started");
         host.start(plan, &catalog)?;

@@ -11,7 +11,7 @@ use miette::IntoDiagnostic;
 /// Where stdout cannot be written.
 pub fn print(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> miette::Result<()> {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.iter().map(|name| name.to_uppercase()));
+    table.load_style(presets::NOTHING).set_header(header.iter().map(|name| name.to_uppercase()));
     for row in rows {
         table.add_row(row);
     }

@@ -8,7 +8,7 @@ use miette::IntoDiagnostic;
 use super::table::{count, human_bytes, human_time, print};
 use super::{DataDir, Output, OutputFormat};
 use crate::connect::{self, Broker, TopicDescription, TopicSpec};
-use crate::pipeline::{parse_duration, parse_size};
+use crate::pipeline::{duration, size};
 
 /// Arguments of `millstream topics`.
 #[derive(Debug, clap::Args)]
@@ -31,10 +31,10 @@ enum Action {
         #[arg(short, long, value_name = "N", default_value_t = 1)]
         partitions: u32,
         /// Drop records some time after this, as 7d or 12h [default: keep them]
-        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        #[arg(long, value_name = "TIME", value_parser = read_duration)]
         retention: Option<std::time::Duration>,
         /// Drop the oldest records when more than this stays, as 10GB [default: keep them]
-        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+        #[arg(long, value_name = "SIZE", value_parser = read_size)]
         retention_size: Option<u64>,
     },
     /// Show one topic's partitions
@@ -141,4 +141,12 @@ fn retention(spec: &TopicSpec) -> String {
 fn json(value: &impl serde::Serialize) -> miette::Result<()> {
     let text = serde_json::to_string_pretty(value).into_diagnostic()?;
     writeln!(std::io::stdout(), "{text}").into_diagnostic()
+}
+
+fn read_duration(text: &str) -> Result<std::time::Duration, String> {
+    duration(text).ok_or_else(|| "a number and a unit: ms, s, m, h or d, as `7d`".into())
+}
+
+fn read_size(text: &str) -> Result<u64, String> {
+    size(text).ok_or_else(|| "a number and a unit: B, kB, MB, GB, KiB, MiB or GiB, as `10GB`".into())
 }

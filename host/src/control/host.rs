@@ -64,7 +64,7 @@ fn cache_dir() -> PathBuf {
 }
 
 /// Why a host, or a pipeline on it, does not start. Nothing runs then that did not run before.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum HostError {
     /// The data folder.
     #[error(transparent)]
@@ -274,7 +274,7 @@ impl Host {
             places
                 .map(|place| {
                     let end = self.log.next_offset(&place).unwrap_or(0);
-                    end.saturating_sub(self.log.committed(group, &place).unwrap_or(0))
+                    end.saturating_sub(self.log.committed(group, &place).ok().flatten().unwrap_or(0))
                 })
                 .sum()
         };

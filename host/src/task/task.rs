@@ -70,6 +70,8 @@ pub struct Task {
     arena: Bump,
     uncommitted_since: Option<Instant>,
     committing: Option<Outcome>,
+    /// Whether its positions are known: not where it could not read them after a failure.
+    rewound: bool,
     /// Until when it waits after a failure, and how long the next wait is.
     retry_at: Option<Instant>,
     retry_wait: Duration,
@@ -131,6 +133,7 @@ impl Task {
             arena: Bump::new(),
             uncommitted_since: None,
             committing: None,
+            rewound: false,
             retry_at: None,
             retry_wait: RETRY_MIN,
             shed_at: None,
@@ -143,16 +146,26 @@ impl Task {
     fn rewind(&mut self) -> Result<(), TaskError> {
         self.effects.clear();
         self.uncommitted_since = None;
+        self.rewound = false;
         for reader in &mut self.readers {
-            let group = &self.pipeline.plan.group;
-            let committed = match self.log.committed(group, &reader.place) {
-                Some(offset) => offset,
-                None => self.log.offset_at(&reader.place, Position::Start).map_err(|source| reader.error(source))?,
+            let committed = match self.log.committed(&self.pipeline.plan.group, &reader.place) {
+                Ok(Some(offset)) => Ok(offset),
+                Ok(None) => self.log.offset_at(&reader.place, Position::Start),
+                Err(error) => Err(error),
             };
-            reader.position = committed;
-            reader.committed = committed;
+            reader.position = committed.map_err(|source| reader.error(source))?;
+            reader.committed = reader.position;
         }
+        self.rewound = true;
         Ok(())
+    }
+
+    /// Goes back to the last commit and waits a while before it tries again.
+    fn retreat(&mut self, why: &str) -> Result<Next, TaskError> {
+        match self.rewind() {
+            Err(error) if !error.passes() => Err(error),
+            _ => Ok(self.pause(why)),
+        }
     }
 
     /// Waits a while, saying why once.
@@ -187,8 +200,7 @@ impl Task {
             self.committing = None;
             if let Err(error) = outcome {
                 self.pipeline.stats.rewinds.add(1);
-                self.rewind()?;
-                return Ok(self.pause(&error.to_string()));
+                return self.retreat(&error.to_string());
             }
             self.pipeline.stats.commits.add(1);
             for reader in &mut self.readers {
@@ -205,6 +217,9 @@ impl Task {
         self.retry_at = None;
         if stopping {
             return Ok(if self.uncommitted_since.is_some() { self.commit() } else { Next::Done });
+        }
+        if !self.rewound {
+            self.rewind()?;
         }
         if self.commit_due(now) {
             return Ok(self.commit());
@@ -295,8 +310,7 @@ impl Task {
             let passed = pass.source(reader.source, &records);
             self.give_back_instances();
             if let Err(down) = passed {
-                self.rewind()?;
-                self.pause(&down.to_string());
+                self.retreat(&down.to_string())?;
                 return Ok(false);
             }
             arena.reset();
@@ -353,6 +367,13 @@ impl Task {
     }
 }
 
+impl TaskError {
+    /// Whether waiting may help.
+    fn passes(&self) -> bool {
+        matches!(self, TaskError::Log { source: LogError::Unavailable { .. }, .. })
+    }
+}
+
 impl Reader {
     fn error(&self, source: LogError) -> TaskError {
         TaskError::Log {
@@ -365,7 +386,8 @@ impl Reader {
 
 impl Turn for Task {
     fn turn(&mut self) -> Next {
-        let next = self.step().unwrap_or_else(|error| {
+        let next = self.step().or_else(|error| if error.passes() { self.retreat(&error.to_string()) } else { Err(error) });
+        let next = next.unwrap_or_else(|error| {
             tracing::error!(pipeline = self.pipeline.plan.name, "stopped: {error}");
             *self.status.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
             Next::Done
