@@ -419,7 +419,7 @@ mod tests {
             let mut out = Vec::new();
             let result = chosen.splice(&mut out, &text, &|column| Cell::Integer(column as i64));
             match model {
-                None => prop_assert!(matches!(result, Err(SpliceError::NoObject { .. }))),
+                None => prop_assert!(matches!(result, Err(SpliceError::NoObject { .. })), "not refused"),
                 Some(model) => {
                     prop_assert_eq!(result, Ok(()));
                     prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&out)?, model);
