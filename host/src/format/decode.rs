@@ -507,7 +507,7 @@ mod tests {
     use FieldType::{Boolean, Bytes, Float, Integer, Json, Text, Time};
     use proptest::prelude::*;
 
-    pub(crate) fn field(name: &str, field_type: FieldType, optional: bool, place: Place) -> MappedField {
+    fn field(name: &str, field_type: FieldType, optional: bool, place: Place) -> MappedField {
         MappedField {
             field: Field {
                 name: name.into(),
@@ -565,7 +565,8 @@ mod tests {
     fn every_type_is_read_from_every_format() {
         let c = csv(&["a", "b"]);
         let (j, t, r) = (Format::Json, Format::Text, Format::Raw);
-        let cases: &[(&Format, FieldType, &str, &[u8], Result<&str, &str>)] = &[
+        type Case<'c> = (&'c Format, FieldType, &'c str, &'c [u8], Result<&'c str, &'c str>);
+        let cases: &[Case<'_>] = &[
             (&j, Boolean, "/a", br#"{"a":true}"#, Ok("Boolean(true)")),
             (&j, Integer, "/a", br#"{"a":12}"#, Ok("Integer(12)")),
             (&j, Float, "/a", br#"{"a":12}"#, Ok("Float(12.0)")),

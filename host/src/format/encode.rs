@@ -2,19 +2,30 @@
 
 use bumpalo::Bump;
 
-use super::cell::{excerpt, write_json, write_text};
-use super::csv::{self, CsvOptions};
+use super::csv;
 use super::decode::{csv_object, describe};
 use super::project::Span;
-use super::splice::{Members, SpliceError};
-use super::{Format, FormatError, check_place, check_type, pointer, refuse};
+use super::writer::{Base, Row, Writer, check_fields, check_kept, overlaps, writer};
+use super::{Format, FormatError, pointer, refuse};
 use crate::limits::{HEADERS_BYTES_MAX, HEADERS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::output::Emitted;
 use crate::record::{Headers, HeadersRef, RecordRef};
-use crate::schema::{Branch, FieldType, MappedField, Place, ValueBase};
-use crate::table::{Cell, Table};
+use crate::schema::{Branch, MappedField, Place, ValueBase};
+use crate::table::Cell;
 
 /// Writes what a branch emits as records of one format.
+///
+/// - **Value.** Without fields in it, it is the input's bytes (`same`) or null (`new`). With them and `new` it is an
+///   object of them, in the order of their declaration, or at "" the one cell. With them and `same` they are written
+///   into the input's object: a member is replaced where it stands (each time, if its name is there twice), a missing
+///   one is added behind the others, a null one on the way is made an object, and every other byte stays as it is. The
+///   object of a CSV line has its columns, with cells as [`CsvFile`](super::CsvFile) infers them. A tombstone stays one
+///   where all of the value's cells are null, and takes no fields otherwise.
+/// - **Key.** Its fields replace all of it.
+/// - **Headers.** A field replaces all headers of its name, behind the others; null removes them.
+/// - **Timestamp, tombstone.** As their cells say; a true `tombstone` outweighs the value's fields.
+///
+/// New keys, values and headers are held against [`limits`](crate::limits); what is passed on is not.
 #[derive(Debug)]
 pub struct Encoder {
     fields: Vec<MappedField>,
@@ -72,33 +83,6 @@ pub enum EncodeError {
         /// How large it may be, with its unit.
         limit: String,
     },
-}
-
-/// What is written as a value, or as a key.
-#[derive(Debug)]
-enum Writer {
-    /// The input's, as it is.
-    Keep,
-    /// Null.
-    Null,
-    /// One column's cell is all of it.
-    Json(usize),
-    Text(usize),
-    Raw(usize),
-    /// A JSON object.
-    Object(Members),
-    /// The input's object with members written into it.
-    Splice {
-        members: Members,
-        base: Base,
-    },
-}
-
-/// What the input's value is.
-#[derive(Debug)]
-enum Base {
-    Json,
-    Csv(CsvOptions),
 }
 
 impl Encoder {
@@ -340,83 +324,6 @@ struct Scratch {
     cells: Vec<Span>,
 }
 
-#[derive(Clone, Copy)]
-struct Row<'t> {
-    fields: &'t [MappedField],
-    table: &'t Table,
-    row: usize,
-}
-
-impl<'t> Row<'t> {
-    #[inline]
-    fn cell(&self, column: usize) -> Cell<'t> {
-        self.table.columns[column].cell(self.fields[column].field.field_type, self.row)
-    }
-
-    #[cold]
-    fn refused(&self, error: SpliceError, base: &str) -> Box<EncodeError> {
-        Box::new(match error {
-            SpliceError::Cell { column, problem } => EncodeError::Field {
-                field: self.fields[column].field.name.clone(),
-                place: self.fields[column].place.clone(),
-                problem,
-            },
-            SpliceError::Scan(error) => EncodeError::Base(format!("it is not JSON: {}", error.describe(base))),
-            SpliceError::NoObject { pointer, .. } if pointer.is_empty() => {
-                EncodeError::Base(format!("it is {}, not an object", excerpt(base.trim_ascii())))
-            }
-            SpliceError::NoObject { pointer, found } => {
-                let found = match found {
-                    b'"' => "a string",
-                    b'[' => "an array",
-                    b't' | b'f' => "a boolean",
-                    _ => "a number",
-                };
-                EncodeError::Base(format!("its {pointer} is {found}, not an object"))
-            }
-        })
-    }
-}
-
-impl Writer {
-    /// Writes what does not depend on the input; `None` is null.
-    fn write<'s>(&self, row: Row<'_>, out: &'s mut Vec<u8>) -> Result<Option<&'s [u8]>, Box<EncodeError>> {
-        out.clear();
-        let (column, write): (usize, fn(&mut Vec<u8>, Cell<'_>) -> Result<(), String>) = match self {
-            Writer::Json(column) => (*column, write_json),
-            Writer::Text(column) => (*column, write_characters),
-            Writer::Raw(column) => (*column, write_text),
-            Writer::Object(members) => {
-                return match members.write(out, &|column| row.cell(column)) {
-                    Ok(()) => Ok(Some(out)),
-                    Err(error) => Err(row.refused(error, "")),
-                };
-            }
-            Writer::Keep | Writer::Null | Writer::Splice { .. } => return Ok(None),
-        };
-        let cell = row.cell(column);
-        if cell == Cell::Null {
-            return Ok(None);
-        }
-        match write(out, cell) {
-            Ok(()) => Ok(Some(out)),
-            Err(problem) => Err(row.refused(SpliceError::Cell { column, problem }, "")),
-        }
-    }
-}
-
-fn write_characters(out: &mut Vec<u8>, cell: Cell<'_>) -> Result<(), String> {
-    if let Cell::Bytes(bytes) = cell
-        && let Err(error) = std::str::from_utf8(bytes)
-    {
-        return Err(format!(
-            "the topic's format is text, but byte {} begins no UTF-8 character",
-            error.valid_up_to()
-        ));
-    }
-    write_text(out, cell)
-}
-
 fn bounded(what: &str, bytes: Option<&[u8]>, limit: usize) -> Result<(), Box<EncodeError>> {
     match bytes {
         Some(bytes) if bytes.len() > limit => Err(too_large(
@@ -432,128 +339,13 @@ fn too_large(what: String, limit: String) -> Box<EncodeError> {
     Box::new(EncodeError::TooLarge { what, limit })
 }
 
-impl Base {
-    fn of(format: &Format, branch: &Branch) -> Result<Base, FormatError> {
-        match format {
-            Format::Json => Ok(Base::Json),
-            Format::Csv(options) => Ok(Base::Csv(options.clone())),
-            Format::Raw | Format::Text => Err(FormatError::Branch(format!(
-                "branch {:?} writes members into the input's value, whose format is {format}, which has none: \
-                 read the topic as json or csv, or let the branch's value-base be `new`",
-                branch.name
-            ))),
-        }
-    }
-}
-
-/// What holds for each field by itself, and for places that can be there once.
-fn check_fields(fields: &[MappedField]) -> Result<(), FormatError> {
-    for (column, mapped) in fields.iter().enumerate() {
-        check_place(mapped)?;
-        match mapped.place {
-            Place::Offset => {
-                return Err(refuse(
-                    mapped,
-                    "an offset is given by the log; a branch cannot write it",
-                ));
-            }
-            Place::Timestamp | Place::Tombstone if mapped.field.optional => {
-                return Err(refuse(mapped, "this place is never null: the field cannot be optional"));
-            }
-            _ => {}
-        }
-        if let Some(other) = fields[..column].iter().find(|other| other.place == mapped.place) {
-            return Err(refuse(
-                mapped,
-                format!("field {:?} is written at the same place", other.field.name),
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn overlaps(fields: &[MappedField], raw: usize, others: &[usize]) -> Result<(), FormatError> {
-    match others.first() {
-        None => Ok(()),
-        Some(&other) => Err(overlap(fields, raw, other)),
-    }
-}
-
-fn overlap(fields: &[MappedField], column: usize, other: usize) -> FormatError {
-    let MappedField { field, place } = &fields[other];
-    refuse(
-        &fields[column],
-        format!("it overlaps with field {:?} ({place})", field.name),
-    )
-}
-
-/// How the fields of a value or key are written in a format: columns with their pointers, at least one.
-fn writer(fields: &[MappedField], places: &[(usize, Vec<String>)], format: &Format) -> Result<Writer, FormatError> {
-    let (first, names) = &places[0];
-    let whole = places.iter().find(|(_, names)| names.is_empty());
-    if let (Some((column, _)), true) = (whole, places.len() > 1) {
-        let other = if column == first { places[1].0 } else { *first };
-        return Err(overlap(fields, *column, other));
-    }
-    let mapped = &fields[*first];
-    match format {
-        Format::Csv(_) => Err(refuse(
-            mapped,
-            "the topic's format is csv, which is read but not written; use json",
-        )),
-        Format::Json if names.is_empty() => Ok(Writer::Json(*first)),
-        Format::Json => {
-            let mut members = Members::default();
-            for (column, names) in places {
-                if let Some(name) = names.iter().find(|name| pointer::element(name).is_some()) {
-                    let problem = format!("{name:?} selects an element of an array, which a branch cannot write");
-                    return Err(refuse(&fields[*column], problem));
-                }
-                members
-                    .add(names, *column)
-                    .map_err(|other| overlap(fields, *column, other))?;
-            }
-            Ok(Writer::Object(members))
-        }
-        Format::Raw | Format::Text if !names.is_empty() => {
-            let problem = format!("the topic's format is {format}, which has no members: only \"\", all of it");
-            Err(refuse(mapped, problem))
-        }
-        Format::Raw => {
-            check_type(mapped, &[FieldType::Bytes, FieldType::Text, FieldType::Json]).map(|()| Writer::Raw(*first))
-        }
-        Format::Text => Ok(Writer::Text(*first)),
-    }
-}
-
-/// Bytes that are passed on as they are have to be what their new topic says.
-fn check_kept(branch: &Branch, part: &str, from: &Format, to: &Format) -> Result<(), FormatError> {
-    let fits = match to {
-        Format::Raw => true,
-        Format::Text => *from != Format::Raw,
-        to => from == to,
-    };
-    if fits {
-        return Ok(());
-    }
-    Err(FormatError::Branch(format!(
-        "branch {:?} passes the {part} on as it is, in the format {from}, but its topic's format is {to}{}",
-        branch.name,
-        if from.to_string() == to.to_string() {
-            " with other columns"
-        } else {
-            ""
-        }
-    )))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{Decoder, Part};
+    use crate::format::{CsvOptions, Decoder, Part};
     use crate::record::Record;
-    use crate::schema::Field;
-    use crate::table::Column;
+    use crate::schema::{Field, FieldType};
+    use crate::table::{Column, Table};
     use FieldType::{Boolean, Bytes, Float, Integer, Json, Text, Time};
     use ValueBase::{New, Same};
 
@@ -780,7 +572,8 @@ mod tests {
 
     #[test]
     fn whole_values_and_keys_are_written_in_their_format() {
-        let cases: &[(&Format, FieldType, Cell<'_>, Result<Option<&[u8]>, &str>)] = &[
+        type Case<'c> = (&'c Format, FieldType, Cell<'c>, Result<Option<&'c [u8]>, &'c str>);
+        let cases: &[Case<'_>] = &[
             (&Format::Json, Text, Cell::Text("x"), Ok(Some(b"\"x\""))),
             (&Format::Json, Json, Cell::Json(" [1] "), Ok(Some(b"[1]"))),
             (&Format::Json, Integer, Cell::Null, Ok(None)),
