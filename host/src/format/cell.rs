@@ -134,8 +134,8 @@ fn read_odd_integer(text: &str) -> Result<i64, String> {
     })
 }
 
-/// Correctly rounded, as the standard library does it; the usual short ones are so by themselves: digits and power of
-/// ten are exact, so their quotient is rounded once (Clinger 1990).
+/// Correctly rounded, as the standard library does it. The usual short ones are so by themselves: up to 15 digits and
+/// their power of ten are exact floats, whose quotient is rounded once (Clinger 1990), and so is an integer of 16.
 #[inline]
 fn read_float(text: &str) -> Result<f64, String> {
     const POWERS: [f64; 16] = [
@@ -157,9 +157,6 @@ fn read_float(text: &str) -> Result<f64, String> {
         }
     }
     let decimals = point.map_or(0, |at| digits.len() - at - 1);
-    if mantissa > EXACT_FLOAT_MAX as u64 {
-        return read_long_float(text);
-    }
     let number = mantissa as f64 / POWERS[decimals];
     Ok(if negative { -number } else { number })
 }

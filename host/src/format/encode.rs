@@ -563,6 +563,9 @@ mod tests {
         assert_eq!(one(&plain, json, &tombstone, &[Cell::Null]), Ok(tombstone.clone()));
         let error = one(&plain, json, &tombstone, &[Cell::Integer(1)]).expect_err("nothing to write into");
         assert!(error.contains("it is null (a tombstone)"), "{error}");
+        let two = branch(Same, vec![field(Integer, at("/a")), field(Text, at("/b"))]);
+        let error = one(&two, json, &tombstone, &[Cell::Integer(1), Cell::Null]).expect_err("one is not null");
+        assert!(error.contains("it is null (a tombstone)"), "{error}");
         let marked = branch(Same, vec![field(Integer, at("/a")), field(Boolean, Place::Tombstone)]);
         let written = |input: &Record, mark| value(one(&marked, json, input, &[Cell::Integer(1), Cell::Boolean(mark)]));
         assert_eq!(written(&tombstone, true), Ok(None));
