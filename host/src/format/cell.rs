@@ -1,14 +1,4 @@
-//! Single cells: JSON or plain text to a cell of a type, and back.
-//!
-//! | type | read from JSON | read from plain text (CSV cell, text key) | written as JSON | written as text |
-//! | --- | --- | --- | --- | --- |
-//! | boolean | `true`, `false` | `true`, `false` in any case, `1`, `0` | `true` | `true` |
-//! | integer | a number without fraction: all of 64 bits, `12.0` within ±2⁵³ | the same, `007` and `+7` too | `12` | `12` |
-//! | float | a number | the same, `NaN` and `inf` too | `12.5`; not NaN, infinities | `12.5`, `NaN`, `inf` |
-//! | text | a string | the text | a string | the text |
-//! | bytes | a string of base64 | the text's bytes | a string of base64 | the bytes |
-//! | time | a string as [`read_time`] takes, or a number of milliseconds | the same | a string, RFC 3339 | RFC 3339 |
-//! | json | any value, its text | — | the value | its text |
+//! Single cells: JSON or plain text to a cell of a type, and back. The table of the types stands in [`super`].
 
 use std::borrow::Cow;
 
@@ -144,8 +134,8 @@ fn read_odd_integer(text: &str) -> Result<i64, String> {
     })
 }
 
-/// Correctly rounded, as the standard library does it; the usual short ones are so by themselves: digits and power of
-/// ten are exact, so their quotient is rounded once (Clinger 1990).
+/// Correctly rounded, as the standard library does it. The usual short ones are so by themselves: up to 15 digits and
+/// their power of ten are exact floats, whose quotient is rounded once (Clinger 1990), and so is an integer of 16.
 #[inline]
 fn read_float(text: &str) -> Result<f64, String> {
     const POWERS: [f64; 16] = [
@@ -167,9 +157,6 @@ fn read_float(text: &str) -> Result<f64, String> {
         }
     }
     let decimals = point.map_or(0, |at| digits.len() - at - 1);
-    if mantissa > EXACT_FLOAT_MAX as u64 {
-        return read_long_float(text);
-    }
     let number = mantissa as f64 / POWERS[decimals];
     Ok(if negative { -number } else { number })
 }
@@ -229,6 +216,9 @@ fn kind(first: u8) -> &'static str {
         _ => "the number",
     }
 }
+
+/// [`write_json`] or [`write_text`].
+pub(crate) type Write = fn(&mut Vec<u8>, Cell<'_>) -> Result<(), String>;
 
 /// Appends a cell as JSON; a null cell as `null`.
 ///
@@ -455,7 +445,8 @@ mod tests {
 
     #[test]
     fn cells_are_written_as_json_and_as_text() {
-        let cases: &[(Cell<'_>, Result<&str, &str>, Result<&str, &str>)] = &[
+        type Expected = Result<&'static str, &'static str>;
+        let cases: &[(Cell<'_>, Expected, Expected)] = &[
             (Cell::Null, Ok("null"), Ok("null")),
             (Cell::Boolean(true), Ok("true"), Ok("true")),
             (
@@ -483,7 +474,6 @@ mod tests {
             (Cell::Json(" {\"a\": 1}\n"), Ok("{\"a\": 1}"), Ok(" {\"a\": 1}\n")),
         ];
         for (cell, json, text) in cases {
-            type Write = fn(&mut Vec<u8>, Cell<'_>) -> Result<(), String>;
             for (write, expected) in [(write_json as Write, json), (write_text as Write, text)] {
                 let mut out = Vec::new();
                 match (write(&mut out, *cell), expected) {

@@ -498,3 +498,497 @@ pub(super) fn csv_object(out: &mut Vec<u8>, line: &str, options: &CsvOptions, ce
     let row = cells.iter().map(|cell| csv::content(cell.of(line).unwrap_or_default()));
     csv::write_object(out, options.columns.iter().map(String::as_str).zip(row), true);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Record;
+    use crate::schema::Field;
+    use FieldType::{Boolean, Bytes, Float, Integer, Json, Text, Time};
+    use proptest::prelude::*;
+
+    fn field(name: &str, field_type: FieldType, optional: bool, place: Place) -> MappedField {
+        MappedField {
+            field: Field {
+                name: name.into(),
+                field_type,
+                optional,
+            },
+            place,
+        }
+    }
+
+    fn in_value(field_type: FieldType, optional: bool, pointer: &str) -> MappedField {
+        field("f", field_type, optional, Place::Value(pointer.into()))
+    }
+
+    fn csv(columns: &[&str]) -> Format {
+        Format::Csv(CsvOptions {
+            columns: columns.iter().map(ToString::to_string).collect(),
+            delimiter: b',',
+        })
+    }
+
+    /// One field of one value: its cell as it would be printed, or the error.
+    fn one(format: &Format, mapped: &MappedField, value: Option<&[u8]>) -> Result<String, String> {
+        let record = Record {
+            value: value.map(<[u8]>::to_vec),
+            ..Record::default()
+        };
+        let mut decoder =
+            Decoder::new(format, &Format::Text, std::slice::from_ref(mapped)).map_err(|error| error.to_string())?;
+        let decoded = decoder.decode(&[record.at(0)]);
+        assert_eq!(
+            decoded.table.check(std::slice::from_ref(&mapped.field)),
+            Ok(()),
+            "the contract's rules hold"
+        );
+        match decoded.failed.first() {
+            Some(failed) => Err(failed.error.to_string()),
+            None => Ok(format!(
+                "{:?}",
+                decoded.table.columns[0].cell(mapped.field.field_type, 0)
+            )),
+        }
+    }
+
+    fn assert_one(format: &Format, mapped: &MappedField, value: Option<&[u8]>, expected: Result<&str, &str>) {
+        let shown = value.map(String::from_utf8_lossy);
+        match (one(format, mapped, value), expected) {
+            (Ok(cell), Ok(expected)) => assert_eq!(cell, expected, "{format} {mapped:?} {shown:?}"),
+            (Err(error), Err(message)) => assert!(error.contains(message), "{error:?} does not say {message:?}"),
+            (found, expected) => panic!("{format} {mapped:?} {shown:?}: {found:?}, not {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn every_type_is_read_from_every_format() {
+        let c = csv(&["a", "b"]);
+        let (j, t, r) = (Format::Json, Format::Text, Format::Raw);
+        type Case<'c> = (&'c Format, FieldType, &'c str, &'c [u8], Result<&'c str, &'c str>);
+        let cases: &[Case<'_>] = &[
+            (&j, Boolean, "/a", br#"{"a":true}"#, Ok("Boolean(true)")),
+            (&j, Integer, "/a", br#"{"a":12}"#, Ok("Integer(12)")),
+            (&j, Float, "/a", br#"{"a":12}"#, Ok("Float(12.0)")),
+            (&j, Text, "/a", br#"{"a":"\u00e9"}"#, Ok("Text(\"é\")")),
+            (&j, Bytes, "/a", br#"{"a":"/w=="}"#, Ok("Bytes([255])")),
+            (&j, Time, "/a", br#"{"a":"1970-01-01T00:00:01Z"}"#, Ok("Time(1000)")),
+            (&j, Json, "/a", br#"{"a": [1, 2] }"#, Ok("Json(\"[1, 2]\")")),
+            (&j, Json, "", b" {} ", Ok("Json(\"{}\")")),
+            (&j, Integer, "", b"5", Ok("Integer(5)")),
+            (&j, Integer, "/a/1/b", br#"{"a":[0,{"b":7}]}"#, Ok("Integer(7)")),
+            (&c, Boolean, "/a", b"true,", Ok("Boolean(true)")),
+            (&c, Integer, "/a", b"1.0,", Ok("Integer(1)")),
+            (&c, Float, "/b", b",1.50", Ok("Float(1.5)")),
+            (&c, Text, "/a", b"\"x,\"\"y\"\"\",", Ok("Text(\"x,\\\"y\\\"\")")),
+            (&c, Bytes, "/a", "é,".as_bytes(), Ok("Bytes([195, 169])")),
+            (&c, Time, "/a", b"2020-07-01 00:25:32,", Ok("Time(1593563132000)")),
+            (
+                &c,
+                Json,
+                "",
+                b"1.50,\r\n",
+                Ok("Json(\"{\\\"a\\\":1.50,\\\"b\\\":null}\")"),
+            ),
+            (&c, Text, "", b"1,2", Ok("Text(\"1,2\")")),
+            (&c, Bytes, "", b"1,2", Ok("Bytes([49, 44, 50])")),
+            (&c, Json, "/a", b"1,2", Err("a CSV cell is not read as JSON")),
+            (
+                &c,
+                Float,
+                "",
+                b"1,2",
+                Err("its type is float, but this place has json or text or bytes"),
+            ),
+            (&c, Float, "/a/b", b"1,2", Err("a CSV cell has no members")),
+            (&t, Boolean, "", b"1", Ok("Boolean(true)")),
+            (&t, Integer, "", b"-5", Ok("Integer(-5)")),
+            (&t, Float, "", b"1e3", Ok("Float(1000.0)")),
+            (&t, Text, "", "é".as_bytes(), Ok("Text(\"é\")")),
+            (&t, Bytes, "", b"x", Ok("Bytes([120])")),
+            (&t, Time, "", b"1000", Ok("Time(1000)")),
+            (&t, Json, "", b"{}", Err("set it to json")),
+            (
+                &t,
+                Text,
+                "/a",
+                b"{}",
+                Err("the topic's format is text, which has no members"),
+            ),
+            (&r, Bytes, "", b"\xff", Ok("Bytes([255])")),
+            (&r, Text, "", b"a", Ok("Text(\"a\")")),
+            (&r, Text, "", b"a\xff", Err("byte 1 begins no UTF-8 character")),
+            (
+                &r,
+                Integer,
+                "",
+                b"1",
+                Err("its type is integer, but this place has bytes or text"),
+            ),
+            (
+                &r,
+                Bytes,
+                "/a",
+                b"",
+                Err("the topic's format is raw, which has no members"),
+            ),
+            (&j, Text, "a", b"{}", Err("write \"/a\"")),
+        ];
+        for (format, field_type, pointer, value, expected) in cases {
+            assert_one(format, &in_value(*field_type, false, pointer), Some(value), *expected);
+        }
+    }
+
+    #[test]
+    fn null_and_absent_and_wrong_are_told_apart() {
+        let c = csv(&["a", "b"]);
+        for field_type in [Boolean, Integer, Float, Text, Bytes, Time, Json] {
+            let (optional, required) = (in_value(field_type, true, "/a"), in_value(field_type, false, "/a"));
+            let cases: &[(&Format, Option<&[u8]>, &str)] = &[
+                (&Format::Json, None, "the value is null (a tombstone)"),
+                (&Format::Json, Some(b"{}"), "there is no such member"),
+                (&Format::Json, Some(b"{\"a\":null}"), "the member is null"),
+                (&Format::Json, Some(b"[]"), "there is no such member"),
+                (&c, None, "the value is null (a tombstone)"),
+            ];
+            for (format, value, problem) in cases {
+                if **format == c && field_type == Json {
+                    continue;
+                }
+                assert_one(format, &optional, *value, Ok("Null"));
+                let message = format!("field \"f\" (value:/a) of type {field_type} is not optional, but {problem}");
+                assert_one(format, &required, *value, Err(&message));
+            }
+            if field_type == Json {
+                continue;
+            }
+            assert_one(&c, &optional, Some(b",x"), Ok("Null"));
+            let whole = |optional| in_value(field_type, optional, "");
+            match field_type {
+                Text => {
+                    assert_one(&c, &required, Some(b",x"), Ok("Text(\"\")"));
+                    assert_one(&Format::Text, &whole(true), Some(b""), Ok("Text(\"\")"));
+                }
+                Bytes => {
+                    assert_one(&c, &required, Some(b",x"), Ok("Bytes([])"));
+                    assert_one(&Format::Raw, &whole(true), Some(b""), Ok("Bytes([])"));
+                }
+                _ => {
+                    assert_one(&c, &required, Some(b",x"), Err("but it is empty"));
+                    assert_one(&Format::Text, &whole(true), Some(b""), Ok("Null"));
+                    assert_one(&Format::Text, &whole(false), Some(b""), Err("but it is empty"));
+                    for format in [&c, &Format::Text] {
+                        let mapped = if *format == c { &required } else { &whole(false) };
+                        let value: &[u8] = if *format == c { b"x y," } else { b"x y" };
+                        assert_one(
+                            format,
+                            mapped,
+                            Some(value),
+                            Err(&format!("is of type {field_type}, but `x y`")),
+                        );
+                    }
+                }
+            }
+        }
+        let error = one(&Format::Json, &in_value(Float, true, "/a"), Some(br#"{"a":"9.3"}"#));
+        assert_eq!(
+            error,
+            Err("field \"f\" (value:/a) is of type float, but the string `\"9.3\"` was found".into())
+        );
+    }
+
+    #[test]
+    fn values_of_another_format_are_refused_with_the_place() {
+        let c = csv(&["a", "b"]);
+        let cases: &[(&Format, &[u8], &str)] = &[
+            (
+                &Format::Json,
+                b"",
+                "the value is not JSON: a JSON value is expected at byte 0, but the text ends there",
+            ),
+            (
+                &Format::Json,
+                b"{\"a\":1",
+                "the value is not JSON: `,` or `}` is expected at byte 6",
+            ),
+            (
+                &Format::Json,
+                b"{\"a\":1} x",
+                "the end of the JSON value is expected at byte 8, but 'x' was found",
+            ),
+            (&Format::Json, b"{\"b\":tru}", "a JSON value is expected at byte 5"),
+            (
+                &Format::Json,
+                b"{\"a\":1,\"b\":\"\xff\"}",
+                "the value is not UTF-8: byte 12 begins no character",
+            ),
+            (&c, b"1", "the value is not CSV: 2 columns expected, 1 found"),
+            (&c, b"1,2,3", "2 columns expected, 3 found"),
+            (&c, b"1,2\n3,4", "one line expected, but it ends at byte 3"),
+            (&c, b"1,\"2", "the cell that begins at byte 2 has no closing quote"),
+            (
+                &c,
+                b"\"1\" ,2",
+                "a delimiter is expected behind the closing quote, at byte 3",
+            ),
+            (&c, b"1,\xff", "the value is not UTF-8: byte 2"),
+        ];
+        for (format, value, message) in cases {
+            assert_one(format, &in_value(Integer, true, "/a"), Some(value), Err(message));
+        }
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
+        assert_one(
+            &Format::Json,
+            &in_value(Json, true, "/a"),
+            Some(deep.as_bytes()),
+            Err("nested less than 128 deep"),
+        );
+    }
+
+    #[test]
+    fn a_column_that_is_not_there_is_refused_with_the_nearest() {
+        let format = csv(&["total_amount", "PULocationID"]);
+        let refused = |pointer: &str| one(&format, &in_value(Float, true, pointer), None).expect_err("refused");
+        assert_eq!(
+            refused("/total_amout"),
+            "field \"f\" (value:/total_amout): the CSV has no column \"total_amout\"; did you mean \"total_amount\"?"
+        );
+        assert!(refused("/pulocationid").contains("did you mean \"PULocationID\"?"));
+        assert!(refused("/x").contains("it has total_amount, PULocationID"));
+        for (columns, delimiter, message) in [
+            (&["a", "a"][..], b',', "named twice"),
+            (&[], b',', "no columns"),
+            (&["a"], b'"', "delimiter"),
+        ] {
+            let options = CsvOptions {
+                columns: columns.iter().map(ToString::to_string).collect(),
+                delimiter,
+            };
+            let error = one(&Format::Csv(options), &in_value(Float, true, "/a"), None).expect_err(message);
+            assert!(error.contains(message), "{error:?} does not say {message:?}");
+        }
+    }
+
+    #[test]
+    fn everything_beside_the_value_is_read() {
+        let fields = [
+            field("raw", Bytes, true, Place::RawValue),
+            field("raw key", Bytes, true, Place::RawKey),
+            field("key", Integer, true, Place::Key(String::new())),
+            field("h", Text, true, Place::Header("h".into())),
+            field("b", Bytes, true, Place::Header("b".into())),
+            field("t", Time, false, Place::Timestamp),
+            field("o", Integer, false, Place::Offset),
+            field("gone", Boolean, false, Place::Tombstone),
+        ];
+        let mut full = Record {
+            key: Some(b"42".to_vec()),
+            value: Some(b"\xff{".to_vec()),
+            timestamp_ms: -7,
+            ..Record::default()
+        };
+        full.headers.push("h", Some(b"first"));
+        full.headers.push("b", Some(b"\xfe"));
+        full.headers.push("h", Some("é".as_bytes()));
+        let mut empty = Record::default();
+        empty.headers.push("h", Some(b"1"));
+        empty.headers.push("h", None);
+        let mut decoder = Decoder::new(&Format::Json, &Format::Text, &fields).expect("readable");
+        let decoded = decoder.decode(&[full.at(5), empty.at(6)]);
+        assert_eq!(decoded.failed, []);
+        let row = |row| -> Vec<_> {
+            let columns = decoded.table.columns.iter().zip(&fields);
+            columns
+                .map(|(column, mapped)| column.cell(mapped.field.field_type, row))
+                .collect()
+        };
+        let expected = [
+            Cell::Bytes(b"\xff{"),
+            Cell::Bytes(b"42"),
+            Cell::Integer(42),
+            Cell::Text("é"),
+            Cell::Bytes(b"\xfe"),
+            Cell::Time(-7),
+            Cell::Integer(5),
+            Cell::Boolean(false),
+        ];
+        assert_eq!(row(0), expected, "and a value that nobody decodes is not looked at");
+        let expected = [
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
+            Cell::Null,
+            Cell::Time(0),
+            Cell::Integer(6),
+            Cell::Boolean(true),
+        ];
+        assert_eq!(row(1), expected);
+
+        let missing = [
+            (field("k", Bytes, false, Place::RawKey), "the key is null"),
+            (field("k", Text, false, Place::Key(String::new())), "the key is null"),
+            (
+                field("v", Bytes, false, Place::RawValue),
+                "the value is null (a tombstone)",
+            ),
+            (field("h", Text, false, Place::Header("h".into())), "the header is null"),
+            (
+                field("x", Text, false, Place::Header("x".into())),
+                "there is no such header",
+            ),
+        ];
+        for (mapped, problem) in missing {
+            let decoded = Decoder::new(&Format::Json, &Format::Text, &[mapped])
+                .expect("readable")
+                .decode(&[empty.at(0)]);
+            assert!(decoded.failed[0].error.to_string().contains(problem), "{problem}");
+        }
+        let mut latin = Record::default();
+        latin.headers.push("h", Some(b"\xe9"));
+        let mapped = field("h", Text, true, Place::Header("h".into()));
+        let decoded = Decoder::new(&Format::Json, &Format::Text, &[mapped])
+            .expect("readable")
+            .decode(&[latin.at(0)]);
+        assert!(
+            decoded.failed[0]
+                .error
+                .to_string()
+                .contains("header is not UTF-8: byte 0")
+        );
+    }
+
+    #[test]
+    fn places_have_types() {
+        let cases = [
+            (Place::RawValue, Text, "bytes"),
+            (Place::RawKey, Json, "bytes"),
+            (Place::Header("h".into()), Integer, "text or bytes"),
+            (Place::Timestamp, Integer, "time"),
+            (Place::Offset, Time, "integer"),
+            (Place::Tombstone, Integer, "boolean"),
+        ];
+        for (place, field_type, types) in cases {
+            let error =
+                Decoder::new(&Format::Json, &Format::Text, &[field("f", field_type, true, place)]).expect_err(types);
+            assert!(
+                error
+                    .to_string()
+                    .ends_with(&format!("its type is {field_type}, but this place has {types}")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_in_its_own_format() {
+        let record = Record {
+            key: Some(br#"{"id":"x"}"#.to_vec()),
+            value: Some(b"1".to_vec()),
+            ..Record::default()
+        };
+        let fields = [
+            field("id", Text, false, Place::Key("/id".into())),
+            field("n", Integer, false, Place::Value(String::new())),
+        ];
+        let decoded = Decoder::new(&Format::Text, &Format::Json, &fields)
+            .expect("readable")
+            .decode(&[record.at(0)]);
+        assert_eq!(decoded.table.columns[0].cell(Text, 0), Cell::Text("x"));
+        let broken = Record {
+            key: Some(b"{".to_vec()),
+            ..record
+        };
+        let decoded = Decoder::new(&Format::Text, &Format::Json, &fields)
+            .expect("readable")
+            .decode(&[broken.at(0)]);
+        assert!(decoded.failed[0].error.to_string().starts_with("the key is not JSON"));
+    }
+
+    #[test]
+    fn failed_records_leave_no_trace_in_the_table() {
+        let fields = [
+            in_value(Text, false, "/a"),
+            in_value(Json, true, "/b"),
+            in_value(Integer, false, "/c"),
+        ];
+        let values: [&[u8]; 7] = [
+            b"{\"a\":\"long text\",\"b\":[1],\"c\":\"x\"}",
+            br#"{"a":"x","c":1}"#,
+            b"{",
+            br#"{"a":"escaped \u00e9","b":{},"c":2}"#,
+            br#"{"a":"y"}"#,
+            br#"{"a":"","b":null,"c":3}"#,
+            b"null",
+        ];
+        let records: Vec<_> = values
+            .iter()
+            .map(|value| Record {
+                value: Some(value.to_vec()),
+                ..Record::default()
+            })
+            .collect();
+        let refs: Vec<_> = records.iter().map(|record| record.at(0)).collect();
+        let mut decoder = Decoder::new(&Format::Json, &Format::Text, &fields).expect("readable");
+        for _ in 0..2 {
+            let decoded = decoder.decode(&refs);
+            assert_eq!(decoded.rows, [1, 3, 5]);
+            assert_eq!(
+                decoded.failed.iter().map(|failed| failed.index).collect::<Vec<_>>(),
+                [0, 2, 4, 6]
+            );
+            let schema: Vec<_> = fields.iter().map(|mapped| mapped.field.clone()).collect();
+            assert_eq!(decoded.table.check(&schema), Ok(()));
+            assert_eq!(decoded.table.columns[0].cell(Text, 1), Cell::Text("escaped é"));
+            assert_eq!(decoded.table.columns[1].cell(Json, 0), Cell::Null);
+            assert_eq!(decoded.table.columns[2].cell(Integer, 2), Cell::Integer(3));
+        }
+    }
+
+    #[test]
+    fn a_megabyte_is_a_value_as_any_other() {
+        let long = "é\\n".repeat(250_000);
+        let value = format!(
+            "{{\"skipped\":\"{long}\",\"a\":\"{long}\",\"b\":[{}1]}}",
+            "0,".repeat(100_000)
+        );
+        let expected = long.replace("\\n", "\n");
+        let record = Record {
+            value: Some(value.into_bytes()),
+            ..Record::default()
+        };
+        let fields = [in_value(Text, false, "/a"), in_value(Integer, false, "/b/100000")];
+        let decoded = Decoder::new(&Format::Json, &Format::Text, &fields)
+            .expect("readable")
+            .decode(&[record.at(0)]);
+        assert_eq!(decoded.failed, []);
+        assert!(decoded.table.columns[0].cell(Text, 0) == Cell::Text(&expected));
+        assert_eq!(decoded.table.columns[1].cell(Integer, 0), Cell::Integer(1));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_strange(values in prop::collection::vec(prop_oneof![
+            any::<Vec<u8>>(),
+            r#"\{"a":[\[\]{}:",0-9.eE+\\utf-]{0,16}\}?"#.prop_map(String::into_bytes),
+            r#"[a0-9",\n]{0,12}"#.prop_map(String::into_bytes),
+        ], 1..8), field_type in prop::sample::select(vec![Boolean, Integer, Float, Text, Bytes, Time, Json]), optional: bool) {
+            let records: Vec<_> = values.iter().map(|value| Record { key: Some(value.clone()), value: Some(value.clone()), ..Record::default() }).collect();
+            let refs: Vec<_> = records.iter().map(|record| record.at(0)).collect();
+            for format in [Format::Json, csv(&["a", "b"]), Format::Text, Format::Raw] {
+                for pointer in ["", "/a"] {
+                    let fields = [
+                        field("v", field_type, optional, Place::Value(pointer.into())),
+                        field("k", field_type, optional, Place::Key(pointer.into())),
+                    ];
+                    if let Ok(mut decoder) = Decoder::new(&format, &format, &fields) {
+                        let decoded = decoder.decode(&refs);
+                        prop_assert_eq!(decoded.rows.len() + decoded.failed.len(), values.len());
+                        let schema: Vec<_> = fields.iter().map(|mapped| mapped.field.clone()).collect();
+                        prop_assert_eq!(decoded.table.check(&schema), Ok(()));
+                    }
+                }
+            }
+        }
+    }
+}

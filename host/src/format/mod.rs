@@ -12,8 +12,15 @@
 //! | `text` | UTF-8 | "" only: any type but `json` | yes |
 //! | `raw` | bytes | "" only: `bytes`, or `text` where they are UTF-8 | yes |
 //!
-//! What becomes of each type is in the table of `cell.rs`: in JSON, `bytes` are a string of base64 and a `time` is
-//! RFC 3339 or a number of milliseconds.
+//! | type | read from JSON | read from plain text (CSV cell, text key) | written as JSON | written as text |
+//! | --- | --- | --- | --- | --- |
+//! | boolean | `true`, `false` | `true`, `false` in any case, `1`, `0` | `true` | `true` |
+//! | integer | a number without fraction: all of 64 bits, `12.0` within ±2⁵³ | the same, `007` and `+7` too | `12` | `12` |
+//! | float | a number | the same, `NaN` and `inf` too | `12.5`; not NaN, infinities | `12.5`, `NaN`, `inf` |
+//! | text | a string | the text | a string | the text |
+//! | bytes | a string of base64 | the text's bytes | a string of base64 | the bytes |
+//! | time | a string as [`read_time`] takes, or a number of milliseconds | the same | a string, RFC 3339 | RFC 3339 |
+//! | json | any value, its text | — | the value | its text |
 //!
 //! Null and absent: a member that is `null` or not there is a null cell, and so are all of the value's fields where the
 //! value is null. In text and CSV nothing but emptiness can say null: it does for types that have no empty value, and
@@ -35,6 +42,7 @@ mod project;
 mod scan;
 mod splice;
 mod time;
+mod writer;
 
 use std::fmt;
 
