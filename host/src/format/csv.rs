@@ -102,15 +102,25 @@ pub(crate) fn write_object<'c>(out: &mut Vec<u8>, row: impl Iterator<Item = (&'c
 
 /// Appends a cell as a JSON value: an empty one as `null`, one that is a JSON number (and one that a float can come
 /// near) as that number, digit for digit, any other as a string. So `1.50` stays `1.50`, and `007`, `+1`, `1,5`, `true`
-/// and `NaN` are strings. Without `infer` all are strings, empty ones too.
+/// and `NaN` are strings. A fraction that begins with its point, as many programs write it, gets the zero that JSON
+/// wants: `.50` is `0.50`. Without `infer` all are strings, empty ones too.
 pub(crate) fn write_inferred(out: &mut Vec<u8>, cell: &str, infer: bool) {
     if infer && cell.is_empty() {
-        out.extend_from_slice(b"null");
-    } else if infer && is_number(cell) {
-        out.extend_from_slice(cell.as_bytes());
-    } else {
-        write_string(out, cell);
+        return out.extend_from_slice(b"null");
     }
+    if infer && is_number(cell) {
+        return out.extend_from_slice(cell.as_bytes());
+    }
+    if infer && let Some(number) = with_zero(cell).filter(|number| is_number(number)) {
+        return out.extend_from_slice(number.as_bytes());
+    }
+    write_string(out, cell);
+}
+
+/// `0.5` of `.5`, and `-0.5` of `-.5`.
+fn with_zero(cell: &str) -> Option<String> {
+    let (sign, digits) = cell.strip_prefix('-').map_or(("", cell), |digits| ("-", digits));
+    digits.starts_with('.').then(|| format!("{sign}0{digits}"))
 }
 
 fn is_number(cell: &str) -> bool {
