@@ -4,6 +4,8 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::metrics::Registered;
 use crate::schema::{MappedField, Signature};
+use std::fmt;
+
 use millstream_sdk_bindings::millstream::plugin::schema::Info;
 
 /// A plugin, made from its configuration. `#[derive(Plugin)]` makes a [`Config`] a plugin that is its own
@@ -50,11 +52,19 @@ pub fn config_schema<P: Plugin>() -> String {
 }
 
 /// A configured plugin, with its signature.
-#[derive(Debug)]
 pub struct Instance<P> {
     pub(crate) plugin: P,
     pub(crate) signature: Signature,
     pub(crate) metrics: Registered,
+}
+
+// Not derived, so that a plugin need not be `Debug` to be unwrapped in a test.
+impl<P> fmt::Debug for Instance<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance")
+            .field("signature", &self.signature)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<P: Plugin> Instance<P> {
