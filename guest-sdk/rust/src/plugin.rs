@@ -28,7 +28,6 @@ pub trait Plugin: Sized + 'static {
 
 /// What `describe` answers; for the `export!` macro.
 pub fn describe<P: Plugin>(name: &str, version: &str, summary: &str) -> Info {
-    #[cfg(target_arch = "wasm32")]
     crate::log::log_panics();
     Info {
         name: name.into(),
@@ -70,7 +69,6 @@ impl<P> fmt::Debug for Instance<P> {
 impl<P: Plugin> Instance<P> {
     /// Makes the plugin and completes its signature by `signature`.
     pub(crate) fn new(config: &str, signature: impl FnOnce(&P) -> Result<Signature, String>) -> Result<Self, String> {
-        #[cfg(target_arch = "wasm32")]
         crate::log::log_panics();
         let config = crate::config::parse::<P::Config>(config)?;
         let (plugin, metrics) = crate::metrics::registering(|| P::configure(config));
