@@ -1,6 +1,7 @@
 //! Columns: typed views of those that came in, and the cells that go out.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use crate::schema::FieldType;
 use crate::table::Column;
@@ -220,7 +221,9 @@ fn check_ends(ends: &[[u8; 4]], data_bytes: usize) -> Result<(), String> {
 #[derive(Clone, Debug)]
 pub struct Cells {
     field_type: FieldType,
-    column: Column,
+    nulls: Vec<u8>,
+    ends: Vec<[u8; 4]>,
+    data: Vec<u8>,
 }
 
 impl Cells {
@@ -228,15 +231,13 @@ impl Cells {
     pub fn new(field_type: FieldType, rows: usize) -> Cells {
         let (ends, data) = match width_bytes(field_type) {
             Some(width) => (0, rows * width),
-            None => (rows * 4, 0),
+            None => (rows, 0),
         };
         Cells {
             field_type,
-            column: Column {
-                nulls: Vec::new(),
-                ends: Vec::with_capacity(ends),
-                data: Vec::with_capacity(data),
-            },
+            nulls: Vec::new(),
+            ends: Vec::with_capacity(ends),
+            data: Vec::with_capacity(data),
         }
     }
 
@@ -248,20 +249,20 @@ impl Cells {
     /// The number of cells so far.
     pub fn rows(&self) -> usize {
         match width_bytes(self.field_type) {
-            Some(width) => self.column.data.len() / width,
-            None => self.column.ends.len() / 4,
+            Some(width) => self.data.len() / width,
+            None => self.ends.len(),
         }
     }
 
     #[inline]
     pub(crate) fn push_boolean(&mut self, value: bool) {
-        self.column.data.push(u8::from(value));
+        self.data.push(u8::from(value));
         self.not_null();
     }
 
     #[inline]
     pub(crate) fn push_number(&mut self, bytes: [u8; 8]) {
-        self.column.data.extend_from_slice(&bytes);
+        self.data.extend_from_slice(&bytes);
         self.not_null();
     }
 
@@ -273,60 +274,58 @@ impl Cells {
 
     #[inline]
     fn push_end(&mut self, value: &[u8]) {
-        self.column.data.extend_from_slice(value);
+        self.data.extend_from_slice(value);
         // A 32-bit memory holds no longer list, and the host's limit for an answer is far lower.
-        let end = self.column.data.len() as u32;
-        self.column.ends.extend_from_slice(&end.to_le_bytes());
+        self.ends.push((self.data.len() as u32).to_le_bytes());
     }
 
     #[inline]
     fn not_null(&mut self) {
-        if !self.column.nulls.is_empty() {
-            self.column.nulls.push(0);
+        if !self.nulls.is_empty() {
+            self.nulls.push(0);
         }
     }
 
     pub(crate) fn push_null(&mut self) {
-        if self.column.nulls.is_empty() {
+        if self.nulls.is_empty() {
             // Nulls are rare: the marks begin with the first.
-            let rows = self.rows();
-            self.column.nulls.resize(rows, 0);
+            self.nulls.resize(self.rows(), 0);
         }
-        self.column.nulls.push(1);
+        self.nulls.push(1);
         match width_bytes(self.field_type) {
-            Some(width) => {
-                let length = self.column.data.len() + width;
-                self.column.data.resize(length, 0);
-            }
+            Some(width) => self.data.resize(self.data.len() + width, 0),
             None => self.push_end(&[]),
         }
     }
 
     /// Takes cells out again; the ones behind them move up.
-    pub(crate) fn remove(&mut self, rows: std::ops::Range<usize>) {
-        if !self.column.nulls.is_empty() {
-            self.column.nulls.drain(rows.clone());
+    pub(crate) fn remove(&mut self, rows: Range<usize>) {
+        if !self.nulls.is_empty() {
+            self.nulls.drain(rows.clone());
         }
         if let Some(width) = width_bytes(self.field_type) {
-            self.column.data.drain(rows.start * width..rows.end * width);
+            self.data.drain(rows.start * width..rows.end * width);
             return;
         }
-        let end_of = |ends: &[u8], row: usize| match row.checked_sub(1) {
-            Some(before) => u32::from_le_bytes(ends.as_chunks().0[before]),
-            None => 0,
+        let end_before = |row: usize| {
+            row.checked_sub(1)
+                .map_or(0, |before| u32::from_le_bytes(self.ends[before]))
         };
-        let start = end_of(&self.column.ends, rows.start);
-        let end = end_of(&self.column.ends, rows.end);
-        self.column.data.drain(start as usize..end as usize);
-        self.column.ends.drain(rows.start * 4..rows.end * 4);
-        for cell_end in &mut self.column.ends.as_chunks_mut().0[rows.start..] {
+        let (start, end) = (end_before(rows.start), end_before(rows.end));
+        self.data.drain(start as usize..end as usize);
+        self.ends.drain(rows.clone());
+        for cell_end in &mut self.ends[rows.start..] {
             *cell_end = (u32::from_le_bytes(*cell_end) - (end - start)).to_le_bytes();
         }
     }
 
     /// The column as it crosses.
     pub fn into_column(self) -> Column {
-        self.column
+        Column {
+            nulls: self.nulls,
+            ends: self.ends.into_flattened(),
+            data: self.data,
+        }
     }
 }
 

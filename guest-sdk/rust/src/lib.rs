@@ -7,6 +7,7 @@ pub mod bindings;
 mod cell;
 pub mod column;
 pub mod config;
+mod dynamic;
 mod error;
 mod host;
 pub mod log;
@@ -16,9 +17,12 @@ mod plugin;
 mod processor;
 mod row;
 pub mod schema;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
 
 pub use cell::{Cell, Json, Time};
 pub use config::{Config, Pointer};
+pub use dynamic::{AnyCell, AnyColumns, AnyRow};
 pub use error::{Context, Error, Result};
 pub use millstream_sdk_derive::{Branches, Config, Fields, Inputs, Plugin};
 pub use output::{Branches, Emission, Output};
@@ -113,9 +117,9 @@ macro_rules! export {
                         ::std::option::Option::None => ::core::result::Result::Err("`configure` was not called".into()),
                     })
                 }
-    }
+            }
 
-            $crate::bindings::processor::export_processor!(Component with_types_in $crate::bindings::processor);
+    $crate::bindings::processor::export_processor!(Component with_types_in $crate::bindings::processor);
         };
     };
 }

@@ -60,23 +60,24 @@ macro_rules! log_error {
     };
 }
 
-/// Writes a panic's message before it traps: the host shows the last error line as the trap's cause.
+/// Makes a panic write its message, as the host shows the last error line as the cause of a trap. `export!` sees to
+/// it; natively it does nothing.
+pub fn log_panics() {
+    #[cfg(target_arch = "wasm32")]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| std::panic::set_hook(Box::new(log_panic)));
+    }
+}
+
 #[cfg(target_arch = "wasm32")]
-pub(crate) fn log_panics() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        std::panic::set_hook(Box::new(|panic| {
-            let message = match panic.payload_as_str() {
-                Some(message) => message,
-                None => "no message",
-            };
-            match panic.location() {
-                Some(location) => {
-                    let (file, line) = (location.file(), location.line());
-                    write(Level::Error, &format!("panicked at {file}:{line}: {message}"));
-                }
-                None => write(Level::Error, &format!("panicked: {message}")),
-            }
-        }));
-    });
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    match panic.location() {
+        Some(location) => {
+            let (file, line) = (location.file(), location.line());
+            write(Level::Error, &format!("panicked at {file}:{line}: {message}"));
+        }
+        None => write(Level::Error, &format!("panicked: {message}")),
+    }
 }

@@ -31,14 +31,14 @@ pub trait Branches {
 /// The rows of one branch.
 #[derive(Clone, Debug)]
 pub struct Emission {
-    origins: Vec<u8>,
+    origins: Vec<[u8; 4]>,
     columns: Vec<Cells>,
 }
 
 impl Emission {
     fn new(branch: &Branch, rows: usize) -> Emission {
         Emission {
-            origins: Vec::with_capacity(rows * 4),
+            origins: Vec::with_capacity(rows),
             columns: branch
                 .fields
                 .iter()
@@ -50,22 +50,18 @@ impl Emission {
     /// Names the next row's origin, and gives the columns that take its cells.
     #[inline]
     pub fn next(&mut self, origin: u32) -> &mut [Cells] {
-        self.origins.extend_from_slice(&origin.to_le_bytes());
+        self.origins.push(origin.to_le_bytes());
         &mut self.columns
-    }
-
-    fn origins(&self) -> &[[u8; 4]] {
-        self.origins.as_chunks().0
     }
 
     #[cold]
     fn remove(&mut self, origin: u32) {
-        let start = self.origins().partition_point(|&row| u32::from_le_bytes(row) < origin);
-        let end = self.origins().partition_point(|&row| u32::from_le_bytes(row) <= origin);
+        let start = self.origins.partition_point(|&row| u32::from_le_bytes(row) < origin);
+        let end = self.origins.partition_point(|&row| u32::from_le_bytes(row) <= origin);
         if start == end {
             return;
         }
-        self.origins.drain(start * 4..end * 4);
+        self.origins.drain(start..end);
         for column in &mut self.columns {
             column.remove(start..end);
         }
@@ -134,7 +130,7 @@ impl<B: Branches> Output<B> {
 
     pub(crate) fn finish(self) -> Outputs {
         let emitted = |emission: Emission| Emitted {
-            origins: emission.origins,
+            origins: emission.origins.into_flattened(),
             columns: emission.columns.into_iter().map(Cells::into_column).collect(),
         };
         Outputs {

@@ -4,6 +4,8 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::metrics::Registered;
 use crate::schema::{MappedField, Signature};
+use std::fmt;
+
 use millstream_sdk_bindings::millstream::plugin::schema::Info;
 
 /// A plugin, made from its configuration. `#[derive(Plugin)]` makes a [`Config`] a plugin that is its own
@@ -26,7 +28,6 @@ pub trait Plugin: Sized + 'static {
 
 /// What `describe` answers; for the `export!` macro.
 pub fn describe<P: Plugin>(name: &str, version: &str, summary: &str) -> Info {
-    #[cfg(target_arch = "wasm32")]
     crate::log::log_panics();
     Info {
         name: name.into(),
@@ -50,17 +51,24 @@ pub fn config_schema<P: Plugin>() -> String {
 }
 
 /// A configured plugin, with its signature.
-#[derive(Debug)]
 pub struct Instance<P> {
     pub(crate) plugin: P,
     pub(crate) signature: Signature,
     pub(crate) metrics: Registered,
 }
 
+// Not derived, so that a plugin need not be `Debug` to be unwrapped in a test.
+impl<P> fmt::Debug for Instance<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance")
+            .field("signature", &self.signature)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<P: Plugin> Instance<P> {
     /// Makes the plugin and completes its signature by `signature`.
     pub(crate) fn new(config: &str, signature: impl FnOnce(&P) -> Result<Signature, String>) -> Result<Self, String> {
-        #[cfg(target_arch = "wasm32")]
         crate::log::log_panics();
         let config = crate::config::parse::<P::Config>(config)?;
         let (plugin, metrics) = crate::metrics::registering(|| P::configure(config));

@@ -42,3 +42,33 @@ impl Processor for BranchByAmount {
 }
 
 millstream_sdk::export!(BranchByAmount);
+
+#[cfg(test)]
+mod tests {
+    use super::BranchByAmount;
+    use millstream_sdk::testing::run;
+    use serde_json::json;
+
+    #[test]
+    fn the_threshold_itself_is_high() {
+        let rides = [39.99, 40.0, 40.01].map(|amount| json!({"total_amount": amount}));
+        let outcome = run::<BranchByAmount>(json!({}), rides.clone()).unwrap();
+        assert_eq!(outcome.values("high"), rides[1..]);
+        assert_eq!(outcome.values("low"), rides[..1]);
+    }
+
+    #[test]
+    fn threshold_and_field_are_settings() {
+        let orders = [
+            json!({"order": {"sum": 5}}),
+            json!({"order": {"sum": 4}}),
+            json!({"total_amount": 50}),
+        ];
+        let settings = json!({"threshold": 5, "field": "/order/sum"});
+        let outcome = run::<BranchByAmount>(settings, orders.clone()).unwrap();
+        assert_eq!(outcome.values("high"), orders[..1]);
+        assert_eq!(outcome.values("low"), orders[1..2]);
+        assert_eq!(outcome.undecoded.len(), 1);
+        assert!(run::<BranchByAmount>(json!({"field": "sum"}), orders).is_err());
+    }
+}

@@ -166,7 +166,7 @@ fn implementation(
             }
 
             #[inline]
-            fn emit(row: Self::Row<'_>, origin: u32, emissions: &mut [::millstream_sdk::Emission]) {
+            fn emit(row: <Self as ::millstream_sdk::Branches>::Row<'_>, origin: u32, emissions: &mut [::millstream_sdk::Emission]) {
                 #emit
             }
         }

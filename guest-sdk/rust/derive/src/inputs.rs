@@ -81,7 +81,7 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
                 input: usize,
                 table: &#lifetime ::millstream_sdk::table::Table,
                 fields: &[::millstream_sdk::schema::MappedField],
-            ) -> ::core::result::Result<Self::Columns<#lifetime>, ::std::string::String> {
+            ) -> ::core::result::Result<<Self as ::millstream_sdk::Input>::Columns<#lifetime>, ::std::string::String> {
                 match input {
                     #(#indices => <#rows as ::millstream_sdk::Fields>::columns(table, fields).map(#columns::#variants),)*
                     _ => ::core::result::Result::Err(::std::format!("there is no input {input}")),
@@ -89,7 +89,7 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
             }
 
             #[inline]
-            fn read<#lifetime>(columns: &Self::Columns<#lifetime>, row: usize) -> Self::Row<#lifetime> {
+            fn read<#lifetime>(columns: &<Self as ::millstream_sdk::Input>::Columns<#lifetime>, row: usize) -> <Self as ::millstream_sdk::Input>::Row<#lifetime> {
                 match columns {
                     #(#columns::#variants(columns) => {
                         #ident::#variants(<#rows as ::millstream_sdk::Fields>::read(columns, row))
