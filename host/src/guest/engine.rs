@@ -17,7 +17,8 @@ use super::error::{GuestError, LoadError};
 use super::imports::{self, Host};
 use super::plugin::Plugin;
 use crate::limits::{
-    COMPILE_MEMORY_BYTES_MAX, COMPILE_TIME_MAX, COMPONENT_BYTES_MAX, GUEST_FRAMES_MAX, GUEST_STACK_BYTES_MAX,
+    COMPILE_MEMORY_BYTES_MAX, COMPILE_TIME_MAX, COMPONENT_BYTES_MAX, CONFIGURE_TIME_MAX, GUEST_FRAMES_MAX,
+    GUEST_STACK_BYTES_MAX,
 };
 
 /// How long one tick of the deadlines' clock is: how exact a call's time limit is.
@@ -40,6 +41,8 @@ pub struct Options {
     pub compile_memory_bytes_max: u64,
     /// A component's file.
     pub component_bytes_max: u64,
+    /// The start of an instance with `describe` or `configure`.
+    pub configure_time_max: Duration,
 }
 
 impl Options {
@@ -51,6 +54,7 @@ impl Options {
             compile_time_max: COMPILE_TIME_MAX,
             compile_memory_bytes_max: COMPILE_MEMORY_BYTES_MAX,
             component_bytes_max: COMPONENT_BYTES_MAX,
+            configure_time_max: CONFIGURE_TIME_MAX,
         }
     }
 }
@@ -64,6 +68,7 @@ pub struct Runtime {
     pub(super) ticker: Ticker,
     pub(super) compiler: Compiler,
     pub(super) component_bytes_max: u64,
+    pub(super) configure_time_max: Duration,
     /// Plugins that somebody still holds, by the digest of their bytes; locked for as long as one is being made, so
     /// that the same bytes are not compiled twice at once.
     plugins: Mutex<HashMap<String, Arc<Mutex<Weak<Plugin>>>>>,
@@ -98,6 +103,7 @@ impl Runtime {
                 memory_bytes_max: options.compile_memory_bytes_max,
             },
             component_bytes_max: options.component_bytes_max,
+            configure_time_max: options.configure_time_max,
             plugins: Mutex::default(),
         }))
     }

@@ -281,14 +281,15 @@ pub enum CallError {
     #[error("the component has more parts than an instance may have: {0}")]
     Parts(String),
     /// What crosses the boundary cannot be read: pointers out of bounds, text that is not UTF-8, unknown variants.
-    #[error("the plugin's answer cannot be read: {message}: this is a fault of its bindings")]
+    #[error("what the plugin passes cannot be read: {message}: a fault of its bindings")]
     Malformed {
         /// Which rule of the canonical ABI it breaks.
         message: String,
     },
     /// The answer claims more bytes than a call may return.
     #[error(
-        "the plugin's answer has more bytes than the stage's limit of {limit_bytes}: emit less, or raise the stage's `output` limit"
+        "the plugin's answer has more than the {limit_bytes} bytes that it may have: return less, or raise the stage's \
+         `output` limit"
     )]
     AnswerSize {
         /// How many it may have.

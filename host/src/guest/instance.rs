@@ -15,7 +15,7 @@ use super::imports::{Deadline, FIRST_LOOK_TICKS, Host, Misuse, Phase};
 use super::limiter::Limiter;
 use super::plugin::{Configured, Plugin};
 use super::signature;
-use crate::limits::{CONFIGURE_TIME_MAX, FAILURE_MESSAGE_BYTES_MAX, GUEST_HANDLES_MAX, StageLimits};
+use crate::limits::{FAILURE_MESSAGE_BYTES_MAX, GUEST_HANDLES_MAX, StageLimits};
 use crate::output::{Emitted, Failure, Outputs, PackedEmission};
 use crate::schema::Signature;
 use crate::table::{Column, Table};
@@ -42,7 +42,7 @@ impl Started {
         let log = Arc::new(Mutex::new(LogLines::new(sink, limits.log_lines_per_second_max)));
         let host = Host {
             limiter: Limiter::new(limits.memory_bytes_max),
-            deadline: Deadline::new(CONFIGURE_TIME_MAX),
+            deadline: Deadline::new(plugin.runtime().configure_time_max),
             phase: Phase::Start,
             metrics: Default::default(),
             wasi: plugin.imports_wasi().then(|| Box::new(Wasi::new(&log))),
