@@ -79,13 +79,20 @@ fn ride(random: &mut StdRng) -> String {
     )
 }
 
-fn fill(log: &EmbeddedLog, topic: &str, partitions: u32, count: u64, mut value: impl FnMut(&mut StdRng) -> Vec<u8>) {
+fn fill(
+    log: &EmbeddedLog,
+    topic: &str,
+    partitions: u32,
+    count: u64,
+    at_once: u64,
+    mut value: impl FnMut(&mut StdRng) -> Vec<u8>,
+) {
     make_topic(log, topic, partitions);
     let mut random = StdRng::seed_from_u64(1);
     let mut left = count;
     let mut partition = 0;
     while left > 0 {
-        let records: Vec<Record> = (0..left.min(1000))
+        let records: Vec<Record> = (0..left.min(at_once))
             .map(|_| Record {
                 key: Some(random.random_range(0..265u32).to_string().into_bytes()),
                 value: Some(value(&mut random)),
@@ -234,7 +241,7 @@ fn pipelines() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut host = Host::open(&options(dir.path())).expect("it opens");
     let catalog = PluginCatalog::new(host.runtime().clone());
-    fill(host.log(), "rides", PARTITIONS, RECORDS, |random| ride(random).into_bytes());
+    fill(host.log(), "rides", PARTITIONS, RECORDS, 1000, |random| ride(random).into_bytes());
     let jobs: [(&str, &str, &str, Native); 2] = [
         ("branch by amount", "branch-by-amount", "high = \"NAME-high\"\nlow = \"NAME-low\"", native_branch),
         ("enrichment", "enrich", "enriched = \"NAME-out\"", native_enrich),
@@ -383,7 +390,7 @@ fn records() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut host = Host::open(&options(dir.path())).expect("it opens");
         let catalog = PluginCatalog::new(host.runtime().clone());
-        fill(host.log(), "rides", 2, count, |random| {
+        fill(host.log(), "rides", 2, count, (10_000_000 / size as u64).min(1000), |random| {
             let amount: f64 = random.random_range(0.0..80.0);
             let head = format!("{{\"total_amount\":{amount:.2},\"note\":\"");
             let filler = "n".repeat(size.saturating_sub(head.len() + 2));
@@ -405,7 +412,7 @@ fn growth() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut host = Host::open(&options(dir.path())).expect("it opens");
         let catalog = PluginCatalog::new(host.runtime().clone());
-        fill(host.log(), "rides", partitions, RECORDS, |random| ride(random).into_bytes());
+        fill(host.log(), "rides", partitions, RECORDS, 1000, |random| ride(random).into_bytes());
         let file = pipeline_file(dir.path(), "grow", "branch-by-amount", "high = \"high\"\nlow = \"low\"");
         let (cpu, clock) = run_pipeline(&mut host, &catalog, &file);
         println!("| {partitions} | {:.2} | {:.0} |", cpu * 1e6 / RECORDS as f64, RECORDS as f64 / clock);
@@ -419,7 +426,7 @@ fn growth() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut host = Host::open(&options(dir.path())).expect("it opens");
         let catalog = PluginCatalog::new(host.runtime().clone());
-        fill(host.log(), "rides", 1, records, |random| ride(random).into_bytes());
+        fill(host.log(), "rides", 1, records, 1000, |random| ride(random).into_bytes());
         let cpu = cpu_s();
         for n in 0..count {
             let name = format!("p{n}");
