@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::catalog::{Catalog, Concern, Described};
-use super::declare::{self, Declared, Destination, Draft, Pipeline, Stage};
+use super::declare::{self, Declared, Destination, Pipeline, Stage};
+use super::draft::{Draft, draft, read};
 use super::flow::{self, Flow};
 use super::plan::{Feed, Origin, Plan, PlannedBranch, PlannedSink, PlannedSource, PlannedStage, StageEntry};
 use super::problem::{Problem, Report, suggest};
@@ -34,7 +35,7 @@ pub fn load(file: &Path, environment: Environment<'_>, catalog: &dyn Catalog) ->
         declared,
         pipeline,
         mut problems,
-    } = declare::draft(&declare::read(file)?, file, environment);
+    } = draft(&read(file)?, file, environment);
     let Some(pipeline) = pipeline else {
         return Err(declared.report(problems));
     };

@@ -166,7 +166,7 @@ impl Explanation {
             drawing.source(source);
             while let Some(stage) = drawing.later.pop_front() {
                 drawing.text.push('\n');
-                drawing.stage(stage, "", "", 0);
+                drawing.stage(stage, "", "", "", 0);
             }
         }
         drawing.text
@@ -285,11 +285,11 @@ impl<'e> Drawing<'e> {
         self.children(source.stages.iter().map(Child::Stage).collect(), None, "", 0);
     }
 
-    fn stage(&mut self, stage: &'e ExplainedStage, first: &str, rest: &str, depth: usize) {
+    fn stage(&mut self, stage: &'e ExplainedStage, input: &str, first: &str, rest: &str, depth: usize) {
         let name = self.strong(&stage.name);
         let digest = stage.digest.get(..12).unwrap_or(&stage.digest);
         self.line(&format!(
-            "{first}{name} · {} {} · {} · sha256 {digest}",
+            "{first}{name}{input} · {} {} · {} · sha256 {digest}",
             stage.plugin, stage.version, stage.kind
         ));
         let bar = if stage.to.is_empty() { "   " } else { "│  " };
@@ -402,12 +402,7 @@ impl<'e> Drawing<'e> {
             }
             return;
         }
-        let first = if input.is_empty() {
-            first.to_owned()
-        } else {
-            format!("{first}{} ▶ ", &input[1..])
-        };
-        self.stage(stage, &first, rest, depth + 1);
+        self.stage(stage, &input, first, rest, depth + 1);
     }
 
     fn topic(&self, topic: &ExplainedTopic) -> String {

@@ -4,6 +4,7 @@ mod catalog;
 mod check;
 mod config;
 mod declare;
+mod draft;
 mod explain;
 mod flow;
 mod grammar;

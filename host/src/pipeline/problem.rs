@@ -104,8 +104,13 @@ impl Report {
         let file = file.into();
         // In the order of the file, so that a person mends it from top to bottom.
         problems.sort_by_key(|problem| problem.labels.first().map_or(0, |label| label.span.start));
-        for label in problems.iter_mut().flat_map(|problem| &mut problem.labels) {
-            label.span = inside(&text, &label.span);
+        for problem in &mut problems {
+            // Plugins and the environment have their say in messages, but none in the terminal.
+            problem.message = printable(&problem.message);
+            problem.help = problem.help.as_deref().map(printable);
+            for label in &mut problem.labels {
+                label.span = inside(&text, &label.span);
+            }
         }
         Report {
             source: NamedSource::new(&file, text.clone()).with_language("toml"),
@@ -130,27 +135,28 @@ impl Report {
         self.text.get(label.span.clone()).unwrap_or("")
     }
 
-    /// For a terminal of this many columns: each problem with its lines underlined, and the remedy.
+    /// For a terminal of this many columns: each problem with its lines underlined and the remedy, then how many.
     pub fn render(&self, width: usize, colour: bool) -> String {
         let theme = if colour {
             GraphicalTheme::unicode()
         } else {
             GraphicalTheme::unicode_nocolor()
         };
-        let mut shown = String::new();
-        match GraphicalReportHandler::new_themed(theme)
+        let handler = GraphicalReportHandler::new_themed(theme)
             .with_width(width)
-            .with_links(false)
-            .render_report(&mut shown, self)
-        {
-            Ok(()) => shown,
-            // Nothing that can be read in the file may keep its errors from being shown.
-            Err(fmt::Error) => self
-                .problems
-                .iter()
-                .map(|problem| format!("{}: {problem}\n", self.file))
-                .collect(),
+            .with_links(false);
+        let mut shown = String::new();
+        for problem in &self.problems {
+            let placed = Placed { problem, report: self };
+            let before = shown.len();
+            // Nothing that stands in a file may keep its errors from being shown.
+            if handler.render_report(&mut shown, &placed).is_err() {
+                shown.truncate(before);
+                shown += &format!("{}: {problem}\n", self.file);
+            }
+            shown.push('\n');
         }
+        shown + &format!("{self}\n")
     }
 
     /// Line and column of a byte, counted from 1; columns in characters.
@@ -162,6 +168,48 @@ impl Report {
             before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1,
         )
     }
+}
+
+/// A problem with the file that it is in.
+#[derive(Debug)]
+struct Placed<'r> {
+    problem: &'r Problem,
+    report: &'r Report,
+}
+
+impl fmt::Display for Placed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problem.fmt(f)
+    }
+}
+
+impl std::error::Error for Placed<'_> {}
+
+impl Diagnostic for Placed<'_> {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.problem.help()
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.problem.labels()
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.report.source_code()
+    }
+}
+
+/// Control characters escaped, except for line breaks.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            printable.extend(c.escape_default());
+        } else {
+            printable.push(c);
+        }
+    }
+    printable
 }
 
 /// A span that can be cut from the text: in its bounds, between characters.
@@ -213,7 +261,6 @@ impl Serialize for Report {
             length: usize,
             text: Option<&'a str>,
         }
-        let place = |label: &'_ Label| -> (usize, usize) { self.position(label.span.start) };
         let problems: Vec<Shown<'_>> = self
             .problems
             .iter()
@@ -224,7 +271,7 @@ impl Serialize for Report {
                     .labels
                     .iter()
                     .map(|label| {
-                        let (line, column) = place(label);
+                        let (line, column) = self.position(label.span.start);
                         Place {
                             line,
                             column,

@@ -1,6 +1,6 @@
 //! From the bytes of a file to values that have the shapes of the grammar, with every error on the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use toml::de::{DeInteger, DeTable, DeValue};
@@ -88,12 +88,11 @@ impl Fields {
         })
     }
 
-    pub fn named(&mut self, name: &str) -> Named {
-        let named = self.take_as(name, |value| match value {
+    pub fn named(&mut self, name: &str) -> Option<Spanned<Named>> {
+        self.take_as(name, |value| match value {
             Value::Named(named) => Some(named),
             _ => None,
-        });
-        named.map_or_else(Named::default, |named| named.value)
+        })
     }
 
     /// All sections in it.
@@ -111,13 +110,18 @@ impl Fields {
     }
 }
 
+/// Whoever has more of them has the wrong file.
+const SYNTAX_ERRORS_MAX: usize = 20;
+
 /// Walks one file.
 pub(super) struct Walker<'w> {
     pub text: &'w str,
     pub environment: Environment<'w>,
     pub problems: Vec<Problem>,
     /// Lines that are not TOML: what is read from them, and what is missing because of them, is not worth saying.
-    torn: Vec<usize>,
+    torn: BTreeSet<usize>,
+    /// Where the lines begin.
+    lines: Vec<usize>,
 }
 
 impl<'w> Walker<'w> {
@@ -126,7 +130,10 @@ impl<'w> Walker<'w> {
             text,
             environment,
             problems: Vec::new(),
-            torn: Vec::new(),
+            torn: BTreeSet::new(),
+            lines: std::iter::once(0)
+                .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+                .collect(),
         }
     }
 
@@ -136,8 +143,12 @@ impl<'w> Walker<'w> {
         for error in errors {
             self.not_toml(error.span(), error.message());
         }
+        // Keys below a header that cannot be read belong to nobody knows what.
+        let headless = self.torn.iter().any(|&line| self.is_header(line));
+        let nothing = DeTable::new();
+        let table = if headless { &nothing } else { table.get_ref() };
         let end = self.text.len()..self.text.len();
-        self.section(section, table.get_ref(), &end)
+        self.section(section, table, &end)
     }
 
     /// Whether the whole file is TOML.
@@ -148,25 +159,40 @@ impl<'w> Walker<'w> {
     fn not_toml(&mut self, span: Option<Span>, message: &str) {
         let span = span.unwrap_or(0..0);
         let line = self.line(span.start);
-        // The parser goes on behind an error as well as it can; the rest of the line says nothing new.
-        if self.torn.contains(&line) {
+        // The parser goes on behind an error as well as it can; what it says of the rest of the line, or of the keys
+        // below a header, is nothing new.
+        let header = (0..=line).rev().take(100).find(|&line| self.is_header(line));
+        let known = self.torn.contains(&line) || header.is_some_and(|header| self.torn.contains(&header));
+        if known || self.torn.len() >= SYNTAX_ERRORS_MAX {
             return;
         }
-        self.torn.push(line);
-        let help = if message == "duplicate key" {
-            "a key and a table stand only once: remove one of the two, or rename it"
-        } else {
-            "a line is `key = value`, `[table]` or `# comment`; strings are in \"quotes\""
+        self.torn.insert(line);
+        let found = self.text.get(span.clone()).unwrap_or("");
+        let word = found.starts_with(char::is_alphabetic) && !found.contains(['\n', '"']);
+        let (message, help) = match message {
+            "duplicate key" => (
+                message,
+                "a key and a table stand only once: remove one of the two, or rename it".into(),
+            ),
+            // The parser takes a word for a misspelt `true` or `inf`; most likely it is a string.
+            _ if word && message.starts_with("invalid") => ("a string stands in quotes", format!("write \"{found}\"")),
+            _ => (
+                message,
+                "a line is `key = value`, `[table]` or `# comment`; strings are in \"quotes\"".into(),
+            ),
         };
         self.problems
             .push(Problem::new(span, format!("this is not TOML: {message}")).help(help));
     }
 
+    /// The line of a byte, counted from 0.
     fn line(&self, byte: usize) -> usize {
-        self.text.as_bytes()[..byte.min(self.text.len())]
-            .iter()
-            .filter(|&&byte| byte == b'\n')
-            .count()
+        self.lines.partition_point(|&start| start <= byte) - 1
+    }
+
+    fn is_header(&self, line: usize) -> bool {
+        let start = self.lines.get(line).copied().unwrap_or(self.text.len());
+        self.text[start..].trim_start_matches([' ', '\t']).starts_with('[')
     }
 
     fn push(&mut self, problem: Problem) {
@@ -188,6 +214,8 @@ impl<'w> Walker<'w> {
                     misspelt = true;
                     self.unknown(section, &key);
                 }
+                // What was read from a line that is not TOML is a guess of the parser.
+                Some(_) if self.torn.contains(&self.line(key.span.start)) => {}
                 Some(known) => {
                     if let Some(value) = self.value(&known.shape, &key.value, value.get_ref(), value.span()) {
                         entries.insert(known.name, value);
@@ -233,6 +261,9 @@ impl<'w> Walker<'w> {
             (Shape::Any(shapes), _) => {
                 let fits = shapes.iter().find(|shape| shape.toml_type() == value.type_str());
                 return match fits {
+                    Some(Shape::False) if !matches!(value, DeValue::Boolean(false)) => {
+                        self.mistyped(shape, name, value, span)
+                    }
                     Some(shape) => self.value(shape, name, value, span),
                     None => self.mistyped(shape, name, value, span),
                 };

@@ -1,6 +1,6 @@
 //! Which stage reads what, in which order they run, and which sources meet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Spanned;
 use super::catalog::Described;
@@ -201,58 +201,44 @@ fn find(
 }
 
 impl Wiring {
-    /// Stages that a stage reads from, ascending.
-    fn upstream(&self, stage: usize) -> BTreeSet<usize> {
-        let from = self.wires[stage].iter().filter_map(|wire| match wire.from {
-            From::Branch { stage, .. } => Some(stage),
-            From::Source(_) => None,
-        });
-        from.collect()
-    }
-
     /// The stages, each behind all that feed it; circles are reported, and then there is no order.
     pub fn order(&self, pipeline: &Pipeline, problems: &mut Vec<Problem>) -> Option<Vec<usize>> {
-        let count = self.wires.len();
-        let (mut order, mut done, mut circles) = (Vec::with_capacity(count), vec![false; count], false);
-        while order.len() < count {
-            let ready = |&stage: &usize| !done[stage] && self.upstream(stage).iter().all(|&from| done[from]);
-            match (0..count).find(ready) {
-                Some(stage) => {
-                    done[stage] = true;
-                    order.push(stage);
-                }
+        let mut waiting: Vec<BTreeSet<usize>> = self.wires.iter().map(|wires| upstream(wires)).collect();
+        let mut downstream: Vec<Vec<usize>> = vec![Vec::new(); waiting.len()];
+        for (stage, froms) in waiting.iter().enumerate() {
+            for &from in froms {
+                downstream[from].push(stage);
+            }
+        }
+        let free = |waiting: &[BTreeSet<usize>], stage: usize| waiting[stage].is_empty();
+        let mut left: BTreeSet<usize> = (0..waiting.len()).collect();
+        let mut ready: BTreeSet<usize> = left.iter().copied().filter(|&stage| free(&waiting, stage)).collect();
+        let (mut order, mut circles) = (Vec::with_capacity(left.len()), false);
+        while let Some(&first) = left.first() {
+            let done = match ready.pop_first() {
+                Some(stage) => vec![stage],
                 None => {
-                    let circle = self.circle(&done);
-                    problems.push(self.describe_circle(pipeline, &circle));
                     circles = true;
+                    let circle = circle(&waiting, first);
+                    problems.push(self.describe_circle(pipeline, &circle));
                     // Go on as if it were none, to find the next one.
-                    for stage in circle {
-                        done[stage] = true;
-                        order.push(stage);
+                    circle
+                }
+            };
+            for stage in &done {
+                left.remove(stage);
+            }
+            for stage in done {
+                order.push(stage);
+                for &next in &downstream[stage] {
+                    waiting[next].remove(&stage);
+                    if free(&waiting, next) && left.contains(&next) {
+                        ready.insert(next);
                     }
                 }
             }
         }
         (!circles).then_some(order)
-    }
-
-    /// Stages in the direction of the records, beginning with the first in the file. Each that is not done waits for
-    /// one that is not done, so that walking upstream comes back to where it was.
-    fn circle(&self, done: &[bool]) -> Vec<usize> {
-        let mut walked: Vec<usize> = done.iter().position(|done| !done).into_iter().collect();
-        loop {
-            let at = walked[walked.len() - 1];
-            let waits_for = self.upstream(at).into_iter().find(|&from| !done[from]);
-            let next = waits_for.expect("a stage that is not ready waits for another");
-            if let Some(begin) = walked.iter().position(|&stage| stage == next) {
-                let mut circle = walked.split_off(begin);
-                circle.reverse();
-                let first = (0..circle.len()).min_by_key(|&at| circle[at]).unwrap_or(0);
-                circle.rotate_left(first);
-                return circle;
-            }
-            walked.push(next);
-        }
     }
 
     fn describe_circle(&self, pipeline: &Pipeline, circle: &[usize]) -> Problem {
@@ -291,6 +277,34 @@ impl Wiring {
         }
         reaching
     }
+}
+
+/// The stages that these wires come from.
+fn upstream(wires: &[Wire]) -> BTreeSet<usize> {
+    let from = wires.iter().filter_map(|wire| match wire.from {
+        From::Branch { stage, .. } => Some(stage),
+        From::Source(_) => None,
+    });
+    from.collect()
+}
+
+/// A circle that a stage is in or behind of, in the direction of the records, beginning with the first in the file.
+/// Each stage that is left waits for another one that is left, so that walking upstream comes back to where it was.
+fn circle(waiting: &[BTreeSet<usize>], behind: usize) -> Vec<usize> {
+    let mut walked = vec![behind];
+    let mut seen: BTreeMap<usize, usize> = BTreeMap::from([(behind, 0)]);
+    while let Some(&next) = walked.last().and_then(|&at| waiting[at].first()) {
+        if let Some(&begin) = seen.get(&next) {
+            let mut circle = walked.split_off(begin);
+            circle.reverse();
+            let first = (0..circle.len()).min_by_key(|&at| circle[at]).unwrap_or(0);
+            circle.rotate_left(first);
+            return circle;
+        }
+        seen.insert(next, walked.len());
+        walked.push(next);
+    }
+    walked
 }
 
 /// Groups sources that reach a stage together.
