@@ -176,7 +176,7 @@ pub enum GuestError {
         /// "describe" or "configure".
         function: &'static str,
         /// How it failed.
-        source: CallError,
+        source: Box<CallError>,
     },
     /// The instance did not start.
     #[error("{plugin} does not start: {source}")]
@@ -184,7 +184,7 @@ pub enum GuestError {
         /// Name and version, or the digest.
         plugin: String,
         /// How it failed.
-        source: CallError,
+        source: Box<CallError>,
     },
     /// The plugin refuses its configuration.
     #[error("{plugin} refuses its configuration: {message}")]

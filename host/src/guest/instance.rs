@@ -91,7 +91,7 @@ impl Started {
         let answer = answer.map_err(|error| GuestError::Call {
             plugin: plugin.label(),
             function: "configure",
-            source: failure(&mut self.store, error),
+            source: failure(&mut self.store, error).into(),
         })?;
         let answer = answer.map_err(|message| GuestError::Refused {
             plugin: plugin.label(),
@@ -133,7 +133,7 @@ impl Instance {
         let limits = configured.limits();
         let mut started = Started::new(plugin, limits, sink).map_err(|source| GuestError::Start {
             plugin: plugin.label(),
-            source,
+            source: Box::new(source),
         })?;
         let now = started.configure(plugin, configured.config())?;
         if let Some(what) = signature::difference(configured.signature(), &now) {
@@ -145,10 +145,10 @@ impl Instance {
         let Started { mut store, process, .. } = started;
         let process = process.ok_or_else(|| GuestError::Start {
             plugin: plugin.label(),
-            source: CallError::Misuse {
+            source: Box::new(CallError::Misuse {
                 message: format!("it is an {}, which this host cannot run yet", plugin.kind()),
                 frames: vec![],
-            },
+            }),
         })?;
         let output_bytes_max = usize::try_from(limits.output_bytes_max).unwrap_or(usize::MAX);
         store.set_hostcall_fuel(output_bytes_max.saturating_add(ANSWER_FRAME_BYTES));

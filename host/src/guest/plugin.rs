@@ -104,13 +104,13 @@ impl Plugin {
             CallError::Malformed { message } => LoadProblem::Mismatch(message),
             source => LoadProblem::Describe(GuestError::Start {
                 plugin: self.label(),
-                source,
+                source: Box::new(source),
             }),
         })?;
         let answer = started.describe(self).map_err(|source| GuestError::Call {
             plugin: self.label(),
             function: "describe",
-            source,
+            source: Box::new(source),
         })?;
         Ok(signature::info(answer).map_err(|problem| GuestError::Info {
             plugin: self.label(),
@@ -132,7 +132,7 @@ impl Plugin {
         }
         let mut started = Started::new(self, limits, Arc::new(Unheard)).map_err(|source| GuestError::Start {
             plugin: self.label(),
-            source,
+            source: Box::new(source),
         })?;
         let signature = started.configure(self, config_json)?;
         Ok(Configured(Arc::new(Configuration {

@@ -609,7 +609,8 @@ mod tests {
             capabilities: vec!["clock".into()],
         };
         assert_eq!(info(good()).expect("passes").name, "fare-split-2");
-        let cases: Vec<(&str, fn(&mut wit::Info))> = vec![
+        type Change = fn(&mut wit::Info);
+        let cases: Vec<(&str, Change)> = vec![
             ("lower-case", |i| i.name = "Fare".into()),
             ("lower-case", |i| i.name = "../x".into()),
             ("lower-case", |i| i.name = String::new()),

@@ -22,7 +22,7 @@ pub struct Slice(pub u32, pub u32);
 
 impl Data {
     pub fn bytes(&mut self, bytes: &[u8]) -> Slice {
-        while self.0.len() % 8 != 0 {
+        while !self.0.len().is_multiple_of(8) {
             self.0.push(0);
         }
         let at = DATA_AT + self.0.len() as u32;

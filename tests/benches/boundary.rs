@@ -1,0 +1,107 @@
+//! What it costs to cross into a plugin and back: a call of `process`, by the rows in it, and a new instance.
+//!
+//! A plugin written by hand, which does next to nothing, shows the boundary alone. `MILLSTREAM_PLUGINS` may name a folder
+//! of components, each of which is then called with rows of its first input.
+
+#[path = "../tests/sandbox/guest.rs"]
+#[allow(dead_code)]
+mod guest;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use millstream::guest::{Configured, GuestSink, Level, Options, Runtime};
+use millstream::limits::StageLimits;
+use millstream::schema::FieldType;
+use millstream::table::{Cell, Column, Table};
+
+struct Quiet;
+
+impl GuestSink for Quiet {
+    fn log(&self, _level: Level, _line: &str) {}
+    fn suppressed(&self, _lines: u64) {}
+}
+
+/// A table that fits the first input.
+fn table(configured: &Configured, rows: usize) -> Table {
+    let fields = &configured.signature().inputs[0].fields;
+    let column = |field_type: FieldType| {
+        let mut column = Column::with_capacity(field_type, rows);
+        for row in 0..rows {
+            let (integer, text) = (row as i64 * 7919 % 1000, format!("text-{}", row % 100));
+            let cell = match field_type {
+                FieldType::Boolean => Cell::Boolean(row % 2 == 0),
+                FieldType::Integer => Cell::Integer(integer),
+                FieldType::Float => Cell::Float(integer as f64 / 10.0),
+                FieldType::Text => Cell::Text(&text),
+                FieldType::Bytes => Cell::Bytes(text.as_bytes()),
+                FieldType::Time => Cell::Time(1_700_000_000_000 + integer),
+                FieldType::Json => Cell::Json("{\"a\":1}"),
+            };
+            column.push(field_type, row, cell);
+        }
+        column
+    };
+    Table {
+        rows: rows as u32,
+        columns: fields.iter().map(|mapped| column(mapped.field.field_type)).collect(),
+    }
+}
+
+fn components(folder: &Path) -> Vec<PathBuf> {
+    let honest = folder.join("by-hand.wasm");
+    std::fs::write(&honest, guest::Guest::new("by-hand").component()).expect("written");
+    let mut paths = vec![honest];
+    if let Some(plugins) = std::env::var_os("MILLSTREAM_PLUGINS") {
+        let entries = std::fs::read_dir(plugins).expect("MILLSTREAM_PLUGINS names a folder");
+        paths.extend(
+            entries
+                .map(|entry| entry.expect("an entry").path())
+                .filter(|p| p.extension().is_some_and(|e| e == "wasm")),
+        );
+    }
+    paths
+}
+
+fn boundary(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut compiler = std::env::current_exe().expect("the benchmark's own path");
+    compiler.pop();
+    compiler.pop();
+    let runtime =
+        Runtime::new(Options::new(folder.path().join("cache"), compiler.join("millstream"))).expect("a runtime");
+    let limits = StageLimits::default();
+    for path in components(folder.path()) {
+        let plugin = runtime.load(&path).expect("loads");
+        let name = plugin.info().name.clone();
+        let configured = match plugin.configure("{}", &limits) {
+            Ok(configured) => configured,
+            Err(error) => {
+                eprintln!("{name} is left out: {error}");
+                continue;
+            }
+        };
+        let mut instance = configured.instantiate(Arc::new(Quiet)).expect("starts");
+        let mut group = criterion.benchmark_group(format!("boundary/{name}"));
+        for rows in [1, 10, 100, 1000] {
+            let batch = table(&configured, rows);
+            group.throughput(Throughput::Elements(rows as u64));
+            group.bench_with_input(BenchmarkId::from_parameter(rows), &batch, |bencher, batch| {
+                bencher.iter(|| instance.process(0, batch, 0).expect("works"));
+            });
+        }
+        group.finish();
+        criterion.bench_function(&format!("instantiate/{name}"), |bencher| {
+            bencher.iter(|| configured.instantiate(Arc::new(Quiet)).expect("starts"));
+        });
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+    targets = boundary
+}
+criterion_main!(benches);
