@@ -106,7 +106,10 @@ fn way(
                 value,
                 key: record.key.key_after(branch, &by),
             };
-            if !ways.contains(&next) {
+            // Beyond the bound only what is of another format still matters.
+            let alike = |way: &Record| way.value.format == next.value.format && way.key.format == next.key.format;
+            let enough = ways.len() > WAYS_MAX && ways.iter().any(alike);
+            if !enough && !ways.contains(&next) {
                 ways.push(next);
             }
         }
