@@ -475,7 +475,7 @@ fn formats_that_cannot_be_written() {
     misfit(
         &case("summary", "\"text\""),
         &[(
-            "cannot be written as text: the branch makes an object of its fields",
+            "cannot be written as text: the branch's fields make JSON",
             "\"text\"",
             "\"json\"",
         )],
