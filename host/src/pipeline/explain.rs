@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
-use super::plan::{Origin, Plan, PlannedBranch, PlannedSink, PlannedSource, PlannedStage};
+use super::plan::{Origin, Plan, PlannedSink, PlannedSource, PlannedStage};
 use super::quantity::{show_duration, show_size};
 use crate::schema::{MappedField, Place, PluginKind, Signature, ValueBase};
 
@@ -128,7 +128,7 @@ impl Explanation {
                 .map(|(branch, planned)| ExplainedBranch {
                     branch: branch.name.clone(),
                     topic: planned.topic.as_ref().map(ExplainedTopic::new),
-                    stages: entries(planned, &entry),
+                    stages: planned.stages.iter().map(|to| entry(to.stage, to.input)).collect(),
                 });
             ExplainedStage::new(stage, to.collect())
         });
@@ -171,10 +171,6 @@ impl Explanation {
         }
         drawing.text
     }
-}
-
-fn entries(branch: &PlannedBranch, entry: impl Fn(usize, u32) -> ExplainedEntry) -> Vec<ExplainedEntry> {
-    branch.stages.iter().map(|to| entry(to.stage, to.input)).collect()
 }
 
 impl ExplainedTopic {

@@ -106,7 +106,10 @@ fn way(
                 value,
                 key: record.key.key_after(branch, &by),
             };
-            if !ways.contains(&next) {
+            // Beyond the bound only what is of another format still matters.
+            let alike = |way: &Record| way.value.format == next.value.format && way.key.format == next.key.format;
+            let enough = ways.len() > WAYS_MAX && ways.iter().any(alike);
+            if !enough && !ways.contains(&next) {
                 ways.push(next);
             }
         }
@@ -252,7 +255,10 @@ pub(super) fn sink_format(
         .collect();
     let raw = branch.fields.iter().any(|field| field.place == Place::RawValue);
     let forwards = values.is_empty() && branch.value == ValueBase::Same && !raw;
-    let whole = |types: &[FieldType]| matches!(values.as_slice(), [("", field_type)] if types.contains(field_type));
+    let whole = match values.as_slice() {
+        [("", field_type)] => Some(*field_type),
+        _ => None,
+    };
     let refused = match &wanted.value {
         Format::Csv(_) => Some((
             "CSV is read, but not written".into(),
@@ -264,10 +270,10 @@ pub(super) fn sink_format(
         )),
         _ if raw || values.is_empty() => None,
         Format::Json => None,
-        Format::Text if whole(&[FieldType::Text]) => None,
-        Format::Raw if whole(&[FieldType::Text, FieldType::Bytes]) => None,
+        Format::Text if whole.is_some() => None,
+        Format::Raw if matches!(whole, Some(FieldType::Text | FieldType::Bytes | FieldType::Json)) => None,
         other => Some((
-            format!("the branch makes an object of its fields, which {other} has no place for"),
+            format!("the branch's fields make JSON, which {other} has no place for"),
             "leave `format` out, or write \"json\"",
         )),
     };

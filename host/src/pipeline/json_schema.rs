@@ -37,8 +37,10 @@ fn section(section: &Section) -> Value {
 fn shape(described: &Shape) -> Value {
     match described {
         Shape::Text => json!({ "type": "string" }),
-        Shape::Word(words) => json!({ "enum": words }),
-        Shape::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Shape::Word(words) => json!({ "anyOf": [{ "enum": words }, variable()] }),
+        Shape::Count { min, max } => {
+            json!({ "anyOf": [{ "type": "integer", "minimum": min, "maximum": max }, variable()] })
+        }
         Shape::Duration { .. } => {
             json!({ "type": "string", "pattern": or_variable(r"[0-9]+(\.[0-9]+)? *(ms|s|m|min|h|d)") })
         }
@@ -52,6 +54,11 @@ fn shape(described: &Shape) -> Value {
         Shape::Free => json!({ "type": "object" }),
         Shape::Any(shapes) => json!({ "anyOf": shapes.iter().map(shape).collect::<Vec<_>>() }),
     }
+}
+
+/// A string that becomes something else.
+fn variable() -> Value {
+    json!({ "type": "string", "pattern": r"\$\{" })
 }
 
 /// A string may be one that becomes sound when its variables are replaced.

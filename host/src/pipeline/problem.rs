@@ -92,16 +92,13 @@ impl Diagnostic for Problem {
 /// same with line and column, counted from 1.
 #[derive(Clone)]
 pub struct Report {
-    file: String,
     source: NamedSource<Arc<str>>,
-    text: Arc<str>,
     problems: Vec<Problem>,
 }
 
 impl Report {
     /// `file` is the name that is shown, `text` what stands in it, so that the spans of `problems` can be shown.
-    pub fn new(file: impl Into<String>, text: Arc<str>, mut problems: Vec<Problem>) -> Report {
-        let file = file.into();
+    pub fn new(file: impl AsRef<str>, text: Arc<str>, mut problems: Vec<Problem>) -> Report {
         // In the order of the file, so that a person mends it from top to bottom.
         problems.sort_by_key(|problem| problem.labels.first().map_or(0, |label| label.span.start));
         for problem in &mut problems {
@@ -113,16 +110,14 @@ impl Report {
             }
         }
         Report {
-            source: NamedSource::new(&file, text.clone()).with_language("toml"),
-            file,
-            text,
+            source: NamedSource::new(file, text).with_language("toml"),
             problems,
         }
     }
 
     /// The file's name, as it was given.
     pub fn file(&self) -> &str {
-        &self.file
+        self.source.name()
     }
 
     /// In the order of the file; never empty.
@@ -132,7 +127,7 @@ impl Report {
 
     /// The text that a label underlines.
     pub fn underlined(&self, label: &Label) -> &str {
-        self.text.get(label.span.clone()).unwrap_or("")
+        self.source.inner().get(label.span.clone()).unwrap_or("")
     }
 
     /// For a terminal of this many columns: each problem with its lines underlined and the remedy, then how many.
@@ -152,7 +147,7 @@ impl Report {
             // Nothing that stands in a file may keep its errors from being shown.
             if handler.render_report(&mut shown, &placed).is_err() {
                 shown.truncate(before);
-                shown += &format!("{}: {problem}\n", self.file);
+                shown += &format!("{}: {problem}\n", self.file());
             }
             shown.push('\n');
         }
@@ -161,7 +156,7 @@ impl Report {
 
     /// Line and column of a byte, counted from 1; columns in characters.
     fn position(&self, byte: usize) -> (usize, usize) {
-        let before = &self.text[..byte];
+        let before = &self.source.inner()[..byte];
         let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
         (
             line,
@@ -227,8 +222,8 @@ impl fmt::Debug for Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.problems.as_slice() {
-            [_] => write!(f, "{} has a problem", self.file),
-            problems => write!(f, "{} has {} problems", self.file, problems.len()),
+            [_] => write!(f, "{} has a problem", self.file()),
+            problems => write!(f, "{} has {} problems", self.file(), problems.len()),
         }
     }
 }
@@ -284,7 +279,7 @@ impl Serialize for Report {
             })
             .collect();
         let mut report = serializer.serialize_struct("Report", 2)?;
-        report.serialize_field("file", &self.file)?;
+        report.serialize_field("file", self.file())?;
         report.serialize_field("problems", &problems)?;
         report.end()
     }

@@ -146,8 +146,11 @@ impl Shape {
             Format::Csv(_) if pointer.matches('/').count() > 1 => {
                 return Err(Mismatch::Format("has columns, and nothing inside of them"));
             }
-            Format::Csv(_) if pointer.is_empty() && !matches!(field.field_type, FieldType::Json | FieldType::Text) => {
-                return Err(Mismatch::Format("is as a whole read as json or text"));
+            Format::Csv(_)
+                if pointer.is_empty()
+                    && !matches!(field.field_type, FieldType::Json | FieldType::Text | FieldType::Bytes) =>
+            {
+                return Err(Mismatch::Format("is as a whole read as json, text or bytes"));
             }
             Format::Csv(_) if !pointer.is_empty() && field.field_type == FieldType::Json => {
                 return Err(Mismatch::Format("has cells that are text, not read as json"));

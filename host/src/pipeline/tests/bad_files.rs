@@ -402,6 +402,14 @@ fn nesting_without_end_is_refused() {
 }
 
 #[test]
+fn a_file_that_is_something_else_is_not_told_line_by_line() {
+    let text = "a few words of something else\n".repeat(30_000);
+    let report = parse(&text).expect_err("not TOML");
+    assert_eq!(report.problems().len(), 20);
+    assert!(report.problems()[0].message.contains("not TOML"));
+}
+
+#[test]
 fn a_report_is_for_people_and_for_machines() {
     let report =
         parse("name = \"taxi\"\nengin = \"x\"\n[source.rides]\n[stage.a]\ninput = \"rides\"\n").expect_err("two");

@@ -433,7 +433,7 @@ fn the_json_schema_has_the_keys_of_the_grammar() {
     assert_eq!(stage["required"], serde_json::json!(["plugin", "input"]));
     assert_eq!(stage["additionalProperties"], false);
     assert_eq!(
-        stage["properties"]["limits"]["properties"]["rows"]["maximum"],
+        stage["properties"]["limits"]["properties"]["rows"]["anyOf"][0]["maximum"],
         1_000_000
     );
     let branch = &stage["properties"]["to"]["additionalProperties"]["anyOf"];

@@ -132,6 +132,14 @@ fn signature(plugin: &str) -> Option<Signature> {
             vec![input("rides", &[])],
             vec![branch("out", New, &[("count", Integer, value("/count"))])],
         ),
+        // Two ways to make a record.
+        "fork" => (
+            vec![input("rides", &[])],
+            vec![
+                branch("high", Same, &[("left", Integer, value("/left"))]),
+                branch("low", Same, &[("right", Integer, value("/right"))]),
+            ],
+        ),
         "twins" => (vec![input("rides", &[])], vec![forward("out"), forward("out")]),
         "deaf" => (vec![], vec![]),
         _ => return None,
