@@ -107,3 +107,27 @@ pub const COMPONENT_NAMES_MAX: usize = 1000;
 pub const COMPILED_BYTES_MAX: u64 = 1 << 30;
 /// The cache of compiled components; beyond it those that were used longest ago go.
 pub const COMPILE_CACHE_BYTES_MAX: u64 = 4 << 30;
+/// Key, value and headers of a record together: a dead letter is larger than the record that it holds.
+pub const RECORD_BYTES_MAX: usize = 4 << 20;
+/// What one caller may hand to the log as one commit.
+pub const CALLER_COMMIT_BYTES_MAX: usize = 64 << 20;
+/// What the committer puts into one atomic batch: callers that wait together are synced together, no later than this.
+pub const BATCH_COMMIT_BYTES_MAX: usize = 16 << 20;
+/// What may wait for the committer; whoever comes then is held back.
+pub const COMMIT_QUEUE_BYTES_MAX: usize = 64 << 20;
+/// How many may wait for the committer.
+pub const COMMIT_QUEUE_MAX: usize = 4096;
+/// A topic's generation: retention drops whole ones, and looking for a time reads at most one.
+pub const GENERATION_BYTES_MAX: u64 = 1 << 30;
+/// A name of a consumer group.
+pub const GROUP_NAME_BYTES_MAX: usize = 249;
+/// A member of a consumer group that was not heard of for so long has left it.
+pub const SESSION_TIME_MAX: Duration = Duration::from_secs(10);
+/// Room on the disk that commits leave: what is in memory and in the journals must still find a place.
+pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
+/// What the local socket answers to one fetch, one block at least.
+pub const SOCKET_FETCH_BYTES_MAX: usize = 4 << 20;
+/// A fetch on the local socket waits no longer for a record.
+pub const SOCKET_WAIT_TIME_MAX: Duration = Duration::from_secs(30);
+/// Requests of the local socket that are being done; others wait.
+pub const SOCKET_THREADS_MAX: usize = 16;

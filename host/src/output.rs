@@ -118,10 +118,11 @@ impl Outputs {
         let refused = check_failed(&failed, rows_in)?;
         let mut branches = Vec::with_capacity(emissions.len());
         for (emission, branch) in emissions.into_iter().zip(&signature.branches) {
-            let origins = check_origins(&emission.origins, rows_in, &refused).map_err(|problem| OutputError::Origins {
-                branch: branch.name.clone(),
-                problem,
-            })?;
+            let origins =
+                check_origins(&emission.origins, rows_in, &refused).map_err(|problem| OutputError::Origins {
+                    branch: branch.name.clone(),
+                    problem,
+                })?;
             let table = Table {
                 rows: origins.len() as u32,
                 columns: emission.columns,
@@ -146,7 +147,10 @@ fn check_failed(failed: &[Failure], rows_in: u32) -> Result<Vec<bool>, OutputErr
     let mut refused = vec![false; rows_in as usize];
     for failure in failed {
         let Some(mark) = refused.get_mut(failure.row as usize) else {
-            return Err(OutputError::Failed(format!("row {} does not exist: {rows_in} rows went in", failure.row)));
+            return Err(OutputError::Failed(format!(
+                "row {} does not exist: {rows_in} rows went in",
+                failure.row
+            )));
         };
         if std::mem::replace(mark, true) {
             return Err(OutputError::Failed(format!("row {} is named twice", failure.row)));
@@ -220,7 +224,8 @@ mod tests {
 
     #[test]
     fn an_answer_by_the_rules_passes() {
-        let outputs = Outputs::check(&signature(), 3, emission(&[0, 0, 2]), vec![failure(1)], 10, 1000).expect("passes");
+        let outputs =
+            Outputs::check(&signature(), 3, emission(&[0, 0, 2]), vec![failure(1)], 10, 1000).expect("passes");
         assert_eq!(outputs.branches[0].origins, [0, 0, 2]);
     }
 
@@ -243,7 +248,9 @@ mod tests {
             ("bytes, but the stage's limit is 1000", emission(&[0; 84]), vec![]),
         ];
         for (message, emissions, failed) in cases {
-            let error = Outputs::check(&signature(), 3, emissions, failed, 10, 1000).expect_err(message).to_string();
+            let error = Outputs::check(&signature(), 3, emissions, failed, 10, 1000)
+                .expect_err(message)
+                .to_string();
             assert!(error.contains(message), "{error:?} does not say {message:?}");
         }
     }

@@ -192,7 +192,12 @@ mod tests {
 
     #[test]
     fn headers_are_pairs_and_null_is_not_empty() {
-        let pairs = [("a", Some(&b"1"[..])), ("a", None), ("", Some(&b""[..])), ("é", Some(&[0xff, 0][..]))];
+        let pairs = [
+            ("a", Some(&b"1"[..])),
+            ("a", None),
+            ("", Some(&b""[..])),
+            ("é", Some(&[0xff, 0][..])),
+        ];
         let headers: Headers = pairs.into_iter().collect();
         assert_eq!(headers.as_ref().iter().collect::<Vec<_>>(), pairs);
         assert_eq!(headers.as_ref().last("a"), Some(None));

@@ -186,7 +186,8 @@ impl Column {
             Some(width) => self.data.truncate(rows * width),
             None => {
                 self.ends.truncate(rows * 4);
-                self.data.truncate(self.ends.len().checked_sub(4).map_or(0, |at| self.end(at / 4)));
+                self.data
+                    .truncate(self.ends.len().checked_sub(4).map_or(0, |at| self.end(at / 4)));
             }
         }
     }
@@ -246,7 +247,11 @@ impl Column {
         if !self.nulls.is_empty() {
             length("nulls", count, self.nulls.len())?;
             if let Some(row) = self.nulls.iter().position(|&null| null > 1) {
-                return Err(cell_error(field, row, format!("`nulls` holds {}, not 0 or 1", self.nulls[row])));
+                return Err(cell_error(
+                    field,
+                    row,
+                    format!("`nulls` holds {}, not 0 or 1", self.nulls[row]),
+                ));
             }
             if !field.optional
                 && let Some(row) = memchr::memchr(1, &self.nulls)
@@ -260,7 +265,11 @@ impl Column {
             if field.field_type == FieldType::Boolean
                 && let Some(row) = self.data.iter().position(|&cell| cell > 1)
             {
-                return Err(cell_error(field, row, format!("a boolean is 0 or 1, not {}", self.data[row])));
+                return Err(cell_error(
+                    field,
+                    row,
+                    format!("a boolean is 0 or 1, not {}", self.data[row]),
+                ));
             }
             return Ok(());
         }
@@ -319,7 +328,11 @@ impl Column {
         for row in (0..rows).filter(|&row| self.nulls.get(row) != Some(&1)) {
             let text = self.text(row);
             if text.trim_ascii() == "null" {
-                return Err(cell_error(field, row, "holds the text `null`; a JSON null is a null cell".into()));
+                return Err(cell_error(
+                    field,
+                    row,
+                    "holds the text `null`; a JSON null is a null cell".into(),
+                ));
             }
             if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
                 return Err(cell_error(field, row, format!("is not JSON: {error}")));
@@ -345,7 +358,11 @@ pub fn packed_u32(bytes: &[u8]) -> Option<impl ExactSizeIterator<Item = u32> + '
     if bytes.len() % 4 != 0 {
         return None;
     }
-    Some(bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])))
+    Some(
+        bytes
+            .chunks_exact(4)
+            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+    )
 }
 
 #[cfg(test)]
@@ -374,13 +391,28 @@ mod tests {
     #[test]
     fn what_is_pushed_is_read_back_and_passes_the_check() {
         let cases: &[(FieldType, &[Cell<'_>])] = &[
-            (FieldType::Boolean, &[Cell::Boolean(true), Cell::Null, Cell::Boolean(false)]),
-            (FieldType::Integer, &[Cell::Integer(i64::MIN), Cell::Integer(i64::MAX), Cell::Null]),
-            (FieldType::Float, &[Cell::Null, Cell::Float(-0.5), Cell::Float(f64::INFINITY)]),
-            (FieldType::Text, &[Cell::Text(""), Cell::Null, Cell::Text("é😀"), Cell::Text("")]),
+            (
+                FieldType::Boolean,
+                &[Cell::Boolean(true), Cell::Null, Cell::Boolean(false)],
+            ),
+            (
+                FieldType::Integer,
+                &[Cell::Integer(i64::MIN), Cell::Integer(i64::MAX), Cell::Null],
+            ),
+            (
+                FieldType::Float,
+                &[Cell::Null, Cell::Float(-0.5), Cell::Float(f64::INFINITY)],
+            ),
+            (
+                FieldType::Text,
+                &[Cell::Text(""), Cell::Null, Cell::Text("é😀"), Cell::Text("")],
+            ),
             (FieldType::Bytes, &[Cell::Bytes(&[0xff]), Cell::Bytes(&[]), Cell::Null]),
             (FieldType::Time, &[Cell::Time(-1), Cell::Time(0)]),
-            (FieldType::Json, &[Cell::Json("{\"a\":[1]}"), Cell::Null, Cell::Json("\"null\"")]),
+            (
+                FieldType::Json,
+                &[Cell::Json("{\"a\":[1]}"), Cell::Null, Cell::Json("\"null\"")],
+            ),
         ];
         for (field_type, cells) in cases {
             let mut table = table(*field_type, cells);
@@ -390,7 +422,11 @@ mod tests {
             }
             table.columns[0].truncate(*field_type, 2);
             table.rows = 2;
-            assert_eq!(table.check(&[field(*field_type, true)]), Ok(()), "{field_type} truncated");
+            assert_eq!(
+                table.check(&[field(*field_type, true)]),
+                Ok(()),
+                "{field_type} truncated"
+            );
             assert_eq!(table.columns[0].cell(*field_type, 1), cells[1]);
         }
     }
@@ -399,24 +435,85 @@ mod tests {
     fn each_broken_rule_is_named() {
         let text = || table(FieldType::Text, &[Cell::Text("é"), Cell::Text("b")]);
         let broken: Vec<(&str, FieldType, bool, Table)> = vec![
-            ("has 0 columns", FieldType::Text, false, Table { rows: 1, columns: vec![] }),
-            ("not optional", FieldType::Text, false, table(FieldType::Text, &[Cell::Text("a"), Cell::Null])),
-            ("`nulls` holds 2", FieldType::Text, true, with(text(), |c| c.nulls = vec![0, 2])),
-            ("`nulls` has 1 bytes", FieldType::Text, true, with(text(), |c| c.nulls = vec![0])),
-            ("`ends` has 4 bytes", FieldType::Text, true, with(text(), |c| c.ends.truncate(4))),
+            (
+                "has 0 columns",
+                FieldType::Text,
+                false,
+                Table {
+                    rows: 1,
+                    columns: vec![],
+                },
+            ),
+            (
+                "not optional",
+                FieldType::Text,
+                false,
+                table(FieldType::Text, &[Cell::Text("a"), Cell::Null]),
+            ),
+            (
+                "`nulls` holds 2",
+                FieldType::Text,
+                true,
+                with(text(), |c| c.nulls = vec![0, 2]),
+            ),
+            (
+                "`nulls` has 1 bytes",
+                FieldType::Text,
+                true,
+                with(text(), |c| c.nulls = vec![0]),
+            ),
+            (
+                "`ends` has 4 bytes",
+                FieldType::Text,
+                true,
+                with(text(), |c| c.ends.truncate(4)),
+            ),
             ("`ends` falls", FieldType::Text, true, with(text(), |c| c.ends[4] = 1)),
             ("ends at byte 9", FieldType::Text, true, with(text(), |c| c.ends[4] = 9)),
-            ("`data` has 4 bytes", FieldType::Text, true, with(text(), |c| c.data.push(b'x'))),
-            ("row 1: is not UTF-8", FieldType::Text, true, with(text(), |c| c.data[2] = 0xff)),
-            ("row 0: is not UTF-8", FieldType::Text, true, with(text(), |c| c.ends[0] = 1)),
-            ("`data` has 3 bytes", FieldType::Integer, true, with(text(), |c| c.ends.clear())),
+            (
+                "`data` has 4 bytes",
+                FieldType::Text,
+                true,
+                with(text(), |c| c.data.push(b'x')),
+            ),
+            (
+                "row 1: is not UTF-8",
+                FieldType::Text,
+                true,
+                with(text(), |c| c.data[2] = 0xff),
+            ),
+            (
+                "row 0: is not UTF-8",
+                FieldType::Text,
+                true,
+                with(text(), |c| c.ends[0] = 1),
+            ),
+            (
+                "`data` has 3 bytes",
+                FieldType::Integer,
+                true,
+                with(text(), |c| c.ends.clear()),
+            ),
             ("`ends` has 8 bytes", FieldType::Integer, true, text()),
-            ("0 or 1, not 7", FieldType::Boolean, true, with(table(FieldType::Boolean, &[Cell::Boolean(true)]), |c| c.data[0] = 7)),
+            (
+                "0 or 1, not 7",
+                FieldType::Boolean,
+                true,
+                with(table(FieldType::Boolean, &[Cell::Boolean(true)]), |c| c.data[0] = 7),
+            ),
             ("is not JSON", FieldType::Json, true, text()),
-            ("text `null`", FieldType::Json, true, table(FieldType::Json, &[Cell::Json("null")])),
+            (
+                "text `null`",
+                FieldType::Json,
+                true,
+                table(FieldType::Json, &[Cell::Json("null")]),
+            ),
         ];
         for (message, field_type, optional, table) in broken {
-            let error = table.check(&[field(field_type, optional)]).expect_err(message).to_string();
+            let error = table
+                .check(&[field(field_type, optional)])
+                .expect_err(message)
+                .to_string();
             assert!(error.contains(message), "{error:?} does not say {message:?}");
         }
     }
@@ -428,7 +525,10 @@ mod tests {
 
     #[test]
     fn packed_numbers_come_in_fours() {
-        assert_eq!(packed_u32(&[1, 0, 0, 0, 0, 1, 0, 0]).map(Iterator::collect::<Vec<_>>), Some(vec![1, 256]));
+        assert_eq!(
+            packed_u32(&[1, 0, 0, 0, 0, 1, 0, 0]).map(Iterator::collect::<Vec<_>>),
+            Some(vec![1, 256])
+        );
         assert!(packed_u32(&[1, 2, 3]).is_none());
     }
 }

@@ -1,1 +1,150 @@
-//! x
+//! What the end-to-end tests share: the built program, the built plugins, and records in and out of a log.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use millstream::connect::{Append, BlockBuilder, Commit, EmbeddedLog, Options, TopicPartition, TopicSpec};
+use millstream::record::Record;
+
+/// The program under test, as it was built beside the tests.
+///
+/// # Panics
+/// If it was not built: `./dev test` does.
+pub fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows itself");
+    let target = test.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
+    let program = target.join("millstream");
+    assert!(program.is_file(), "{} is missing: run `./dev test`", program.display());
+    program
+}
+
+/// The project's folder.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the project").to_owned()
+}
+
+/// A plugin of the project, built.
+///
+/// # Panics
+/// If it was not built: `./dev test` does.
+pub fn plugin(name: &str) -> PathBuf {
+    let path = root().join(format!("plugins/target/wasm/{name}.wasm"));
+    assert!(path.is_file(), "{} is missing: run `./dev test`", path.display());
+    path
+}
+
+/// The real taxi rides, where they are.
+pub fn real_rides() -> Option<PathBuf> {
+    let path = root().parent()?.join("shared/data/rides.csv");
+    path.is_file().then_some(path)
+}
+
+/// A command of the program, with its talk kept for when a test fails.
+pub fn millstream<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(program());
+    command.args(args).stdin(Stdio::null()).env("NO_COLOR", "1").env("MILLSTREAM_CACHE", cache());
+    command
+}
+
+/// One cache of compiled plugins for all tests of a build.
+pub fn cache() -> PathBuf {
+    program().with_file_name("test-cache")
+}
+
+/// Runs a command to its end and returns what it printed.
+///
+/// # Panics
+/// If it fails, with what it said.
+pub fn succeed(command: &mut Command) -> String {
+    let output = command.output().expect("the program starts");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?} ended with {}:\n{out}\n{err}", output.status);
+    out.into_owned()
+}
+
+/// Runs a command that must fail, and returns what it said on stderr.
+///
+/// # Panics
+/// If it succeeds.
+pub fn refuse(command: &mut Command) -> String {
+    let output = command.output().expect("the program starts");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success(), "{command:?} succeeded:\n{out}\n{err}");
+    assert!(output.status.code().is_some(), "{command:?} died of {}:\n{err}", output.status);
+    err.into_owned()
+}
+
+/// A child that is killed when the test is over, however it ends.
+pub struct Guarded(pub Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Opens the log of a data folder in this process.
+///
+/// # Panics
+/// If it cannot be opened.
+pub fn open(dir: &Path) -> Arc<EmbeddedLog> {
+    EmbeddedLog::open(dir, Options::default()).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
+}
+
+/// Makes a topic.
+///
+/// # Panics
+/// If it cannot be made.
+pub fn make_topic(log: &EmbeddedLog, name: &str, partitions: u32) {
+    log.create_topic(&TopicSpec::new(name, partitions)).expect("a new topic");
+}
+
+/// Appends records to a partition.
+///
+/// # Panics
+/// If they cannot be committed.
+pub fn append(log: &EmbeddedLog, topic: &str, partition: u32, records: &[Record]) {
+    let mut blocks = BlockBuilder::new();
+    for record in records {
+        blocks.push(record.at(0)).expect("a record of the usual size");
+    }
+    let append = Append {
+        topic: topic.into(),
+        partition,
+        blocks,
+    };
+    log.commit(Commit {
+        appends: vec![append],
+        ..Commit::default()
+    })
+    .expect("the records are committed");
+}
+
+/// All records of a topic, by partition.
+///
+/// # Panics
+/// If the topic is not there or cannot be read.
+pub fn read_topic(log: &EmbeddedLog, topic: &str) -> Vec<Vec<Record>> {
+    let description = log.topic(topic).unwrap_or_else(|error| panic!("{error}"));
+    (0..description.spec.partitions)
+        .map(|partition| {
+            let place = TopicPartition {
+                topic: topic.into(),
+                partition,
+            };
+            let mut records = Vec::new();
+            let mut position = description.partition_ranges[partition as usize].first_offset;
+            loop {
+                let fetched = log.fetch(&place, position, 1 << 20).expect("the topic can be read");
+                if fetched.next_offset() == position {
+                    return records;
+                }
+                records.extend(fetched.records().map(|record| record.to_record()));
+                position = fetched.next_offset();
+            }
+        })
+        .collect()
+}

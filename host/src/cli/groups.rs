@@ -1,0 +1,61 @@
+//! `millstream groups`: consumer groups with their offsets and lag.
+
+use std::io::Write;
+
+use clap::Subcommand;
+use miette::IntoDiagnostic;
+
+use super::table::{count, human_time, print};
+use super::{DataDir, Output, OutputFormat};
+use crate::connect;
+
+/// Arguments of `millstream groups`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    data: DataDir,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Forget a group's offsets: whoever reads under its name begins anew
+    Delete {
+        /// Its name
+        group: String,
+    },
+}
+
+/// # Errors
+/// Where the data folder or the group cannot be used.
+pub fn run(args: Args) -> miette::Result<()> {
+    let broker = connect::open_broker(&args.data.dir, connect::Options::default())?;
+    if let Some(Action::Delete { group }) = args.action {
+        broker.delete_group(&group).into_diagnostic()?;
+        eprintln!("deleted group {group}");
+        return Ok(());
+    }
+    let groups = broker.groups().into_diagnostic()?;
+    if args.output.format == OutputFormat::Json {
+        let text = serde_json::to_string_pretty(&groups).into_diagnostic()?;
+        return writeln!(std::io::stdout(), "{text}").into_diagnostic();
+    }
+    let rows = groups.iter().flat_map(|group| {
+        group.partitions.iter().map(|partition| {
+            vec![
+                group.group.clone(),
+                partition.topic.clone(),
+                partition.partition.to_string(),
+                partition.committed_offset.to_string(),
+                partition.next_offset.to_string(),
+                count(partition.lag),
+                human_time(partition.committed_ms),
+                partition.member.clone().unwrap_or_default(),
+            ]
+        })
+    });
+    print(&["group", "topic", "partition", "offset", "end", "lag", "committed", "member"], rows)
+}

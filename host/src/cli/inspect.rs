@@ -1,0 +1,89 @@
+//! `millstream inspect`: what a plugin is, without running records through it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use miette::IntoDiagnostic;
+
+use super::{Output, OutputFormat};
+use crate::control::HostOptions;
+use crate::guest::{self, Inspection};
+use crate::schema::{Field, MappedField, Signature, ValueBase};
+
+/// Arguments of `millstream inspect`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A component
+    #[arg(value_name = "PLUGIN.wasm")]
+    plugin: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// # Errors
+/// Why the file is no plugin that this host can run.
+pub fn run(args: Args) -> miette::Result<()> {
+    let runtime = HostOptions::new(PathBuf::new())?.runtime()?;
+    let inspection = guest::inspect(&runtime, &args.plugin).into_diagnostic()?;
+    let text = match args.output.format {
+        OutputFormat::Text => text(&inspection),
+        OutputFormat::Json => serde_json::to_string_pretty(&inspection).into_diagnostic()? + "\n",
+    };
+    std::io::stdout().write_all(text.as_bytes()).into_diagnostic()
+}
+
+fn text(plugin: &Inspection) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: &str| writeln!(out, "{name:10}{value}").expect("a string takes it");
+    line("plugin", &format!("{} {}", plugin.info.name, plugin.info.version));
+    line("", &plugin.info.summary);
+    line("kind", &plugin.kind.to_string());
+    line("contract", &plugin.contract_version);
+    line("size", &format!("{} bytes", plugin.size_bytes));
+    line("sha256", &plugin.digest);
+    line("imports", &plugin.imports.join("\n          "));
+    line("exports", &plugin.exports.join("\n          "));
+    if !plugin.info.config_schema.is_empty() {
+        line("config", &plugin.info.config_schema);
+    }
+    match (&plugin.signature, &plugin.needs_config) {
+        (Some(signature), _) => out.push_str(&signature_text(signature)),
+        (None, Some(why)) => writeln!(out, "\nIts fields depend on its configuration: {why}").expect("a string takes it"),
+        (None, None) => {}
+    }
+    out
+}
+
+fn signature_text(signature: &Signature) -> String {
+    let mut out = String::new();
+    for input in &signature.inputs {
+        writeln!(out, "\ninput {}", input.name).expect("a string takes it");
+        out.push_str(&mapped(&input.fields));
+    }
+    for branch in &signature.branches {
+        let base = match branch.value {
+            ValueBase::Same => "the input row's value",
+            ValueBase::New => "a new value",
+        };
+        writeln!(out, "\nbranch {} ({base})", branch.name).expect("a string takes it");
+        out.push_str(&mapped(&branch.fields));
+    }
+    for store in &signature.stores {
+        let fields = |fields: &[Field]| fields.iter().map(typed).collect::<Vec<_>>().join(", ");
+        writeln!(out, "\nstore {}: {} -> {}", store.name, fields(&store.key), fields(&store.value))
+            .expect("a string takes it");
+    }
+    for metric in &signature.metrics {
+        writeln!(out, "\nmetric {}: {}", metric.name, metric.summary).expect("a string takes it");
+    }
+    out
+}
+
+fn mapped(fields: &[MappedField]) -> String {
+    fields.iter().map(|mapped| format!("  {} <- {}\n", typed(&mapped.field), mapped.place)).collect()
+}
+
+fn typed(field: &Field) -> String {
+    format!("{}: {}{}", field.name, field.field_type, if field.optional { "?" } else { "" })
+}

@@ -1,0 +1,146 @@
+//! The commands, one a file. Data goes to stdout, talk and progress to stderr.
+
+pub mod build;
+pub mod check;
+pub mod completion;
+pub mod consume;
+pub mod demo;
+pub mod explain;
+pub mod from;
+pub mod groups;
+pub mod inspect;
+pub mod produce;
+pub mod progress;
+pub mod rides;
+pub mod run;
+pub mod table;
+pub mod topics;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A WebAssembly plugin host for stream processors.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Say more (repeat for even more)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// How log lines are written
+    #[arg(long, global = true, value_enum, default_value = "text", env = "MILLSTREAM_LOG_FORMAT")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read pipeline files, load their plugins and type-check every stage
+    Check(check::Args),
+    /// Draw a pipeline: topics, stages, branches with their types
+    Explain(explain::Args),
+    /// Run pipelines
+    Run(run::Args),
+    /// Write records to a topic, from a file or stdin
+    Produce(produce::Args),
+    /// Read records from a topic, as JSON lines
+    Consume(consume::Args),
+    /// List, create, describe and delete topics
+    Topics(topics::Args),
+    /// List consumer groups with their offsets and lag
+    Groups(groups::Args),
+    /// Say what a plugin is
+    Inspect(inspect::Args),
+    /// Compile plugins to components
+    Build(build::Args),
+    /// Run taxi rides through the demo's pipelines
+    Demo(demo::Args),
+    /// Print a completion script for your shell, or the man pages
+    Completion(completion::Args),
+}
+
+/// Where the data lies.
+#[derive(Clone, Debug, Args)]
+pub struct DataDir {
+    /// The folder of the embedded log
+    #[arg(long = "data", value_name = "DIR", default_value = "millstream-data", env = "MILLSTREAM_DATA")]
+    pub dir: PathBuf,
+}
+
+/// How lists are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// A table for people
+    Text,
+    /// One JSON document
+    Json,
+}
+
+/// `-o`, where something is listed.
+#[derive(Clone, Debug, Args)]
+pub struct Output {
+    /// Output format
+    #[arg(short, long = "output", value_enum, default_value = "text")]
+    pub format: OutputFormat,
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(cli.verbose, cli.log_format);
+    let outcome = match cli.command {
+        Command::Check(args) => check::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Produce(args) => produce::run(args),
+        Command::Consume(args) => consume::run(args),
+        Command::Topics(args) => topics::run(args),
+        Command::Groups(args) => groups::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Build(args) => build::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Completion(args) => completion::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(report) if is_broken_pipe(&report) => ExitCode::SUCCESS,
+        Err(report) => {
+            eprintln!("{report:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `millstream consume | head` is no error.
+fn is_broken_pipe(report: &miette::Report) -> bool {
+    report
+        .chain()
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn start_logging(verbose: u8, format: LogFormat) {
+    let default = match verbose {
+        0 => "warn,millstream=info,guest=info",
+        1 => "info,millstream=debug,guest=debug",
+        _ => "debug,millstream=trace,guest=trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(progress::Stderr);
+    // A second initialisation can only be a test's; its subscriber stays.
+    let _ = match format {
+        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}

@@ -1,0 +1,371 @@
+//! `millstream produce`: records into a topic, from a file or stdin.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use indicatif::ProgressBar;
+use miette::{IntoDiagnostic, WrapErr, miette};
+
+use super::{DataDir, progress};
+use crate::connect::{self, Append, BlockBuilder, Broker, Commit, LogError, Partitioner, TopicSpec};
+use crate::format::{CsvFile, Decoder, Format, key_and_time_fields, read_line, set_key_and_time};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX};
+use crate::record::Record;
+
+/// Records that wait between the reader and the log: a few batches.
+const QUEUE_RECORDS_MAX: usize = 8 * BATCH_ROWS_MAX;
+/// With a rate, how often records are sent.
+const PACE: Duration = Duration::from_millis(20);
+
+/// Arguments of `millstream produce`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The topic; made with one partition if it is not there
+    topic: String,
+    /// Read this file instead of stdin
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// What the input is: rows under a header, which become JSON objects, or lines of JSON, which are records as
+    /// `consume` writes them or values
+    #[arg(long, value_enum, default_value = "jsonl")]
+    format: InputFormat,
+    /// Take the key from this field of the value (a name or a JSON Pointer)
+    #[arg(short, long, value_name = "FIELD")]
+    key: Option<String>,
+    /// Take the timestamp from this field of the value
+    #[arg(long, value_name = "FIELD")]
+    timestamp: Option<String>,
+    /// Send so many records a second at most
+    #[arg(long, value_name = "N")]
+    rate: Option<u32>,
+    /// What separates the cells of a CSV
+    #[arg(long, default_value = ",")]
+    delimiter: char,
+    /// Keep the cells of a CSV as texts, also where they look like numbers
+    #[arg(long)]
+    no_infer: bool,
+    /// Partitions of the topic, if it has to be made
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    partitions: u32,
+    #[command(flatten)]
+    data: DataDir,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum InputFormat {
+    Csv,
+    Jsonl,
+}
+
+/// # Errors
+/// Where the data folder or the input cannot be used; the records before the place that is named are in the topic.
+pub fn run(args: Args) -> miette::Result<()> {
+    let stop = super::run::stop_signal()?;
+    let broker = connect::open_broker(&args.data.dir, connect::Options::default())?;
+    let partitions = ensure_topic(&*broker, &args.topic, args.partitions)?;
+    let input = Input::open(args.file.as_deref())?;
+    let bar = progress::bar("producing", input.length_bytes, true);
+    let source = Source {
+        name: input.name.clone(),
+        format: args.format,
+        delimiter: u8::try_from(args.delimiter).map_err(|_| miette!("the delimiter has to be one ASCII character"))?,
+        infer: !args.no_infer,
+        read_bytes: input.read_bytes.clone(),
+    };
+    let fields = Fields::new(args.key.as_deref(), args.timestamp.as_deref())?;
+    let sent = send(&*broker, &args.topic, partitions, input, source, fields, args.rate, &stop, &bar);
+    bar.finish_and_clear();
+    let (count, outcome) = sent;
+    eprintln!("{count} records in {}", args.topic);
+    outcome
+}
+
+/// The number of partitions of a topic, which is made if it is not there.
+///
+/// # Errors
+/// Where the log does not answer, or the topic cannot be made.
+pub fn ensure_topic(broker: &dyn Broker, topic: &str, partitions: u32) -> miette::Result<u32> {
+    match broker.topic(topic) {
+        Ok(topic) => return Ok(topic.spec.partitions),
+        Err(LogError::UnknownTopic { .. }) => {}
+        Err(error) => return Err(error).into_diagnostic(),
+    }
+    broker.create_topic(&TopicSpec::new(topic, partitions)).into_diagnostic()?;
+    eprintln!("made topic {topic} with {partitions} partition(s)");
+    Ok(partitions)
+}
+
+/// Where bytes come from, and how far they have been read.
+pub struct Input {
+    reader: Box<dyn Read + Send>,
+    name: String,
+    length_bytes: Option<u64>,
+    read_bytes: Arc<AtomicU64>,
+}
+
+impl Input {
+    /// A file, or stdin.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened.
+    pub fn open(file: Option<&Path>) -> miette::Result<Input> {
+        let read_bytes = Arc::new(AtomicU64::new(0));
+        let (reader, name, length_bytes): (Box<dyn Read + Send>, _, _) = match file {
+            Some(path) => {
+                let file = File::open(path).into_diagnostic().wrap_err_with(|| format!("{} cannot be read", path.display()))?;
+                let length = file.metadata().ok().map(|data| data.len());
+                (Box::new(file), path.display().to_string(), length)
+            }
+            None => (Box::new(io::stdin()), "stdin".to_owned(), None),
+        };
+        let counted = Counted {
+            inner: reader,
+            read_bytes: read_bytes.clone(),
+        };
+        Ok(Input {
+            reader: Box::new(counted),
+            name,
+            length_bytes,
+            read_bytes,
+        })
+    }
+
+    /// Bytes of the file, where it is one.
+    pub fn length_bytes(&self) -> Option<u64> {
+        self.length_bytes
+    }
+}
+
+struct Counted {
+    inner: Box<dyn Read + Send>,
+    read_bytes: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.read_bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// How bytes become records.
+struct Source {
+    name: String,
+    format: InputFormat,
+    delimiter: u8,
+    infer: bool,
+    read_bytes: Arc<AtomicU64>,
+}
+
+impl Source {
+    /// Reads all records and hands them on; ends early when nobody takes them any more.
+    fn read(&self, reader: Box<dyn Read + Send>, out: &mpsc::SyncSender<(u64, Record)>) -> miette::Result<()> {
+        match self.format {
+            InputFormat::Csv => self.read_csv(reader, out),
+            InputFormat::Jsonl => self.read_lines(reader, out),
+        }
+    }
+
+    fn read_csv(&self, reader: Box<dyn Read + Send>, out: &mpsc::SyncSender<(u64, Record)>) -> miette::Result<()> {
+        let at = |error| miette!("{}: {error}", self.name);
+        let mut file = CsvFile::new(reader, self.delimiter, self.infer).map_err(at)?;
+        while file.next_row().map_err(at)? {
+            let mut value = Vec::new();
+            file.write_json(&mut value);
+            let record = Record {
+                value: Some(value),
+                timestamp_ms: now_ms(),
+                ..Record::default()
+            };
+            if out.send((file.line(), record)).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_lines(&self, reader: Box<dyn Read + Send>, out: &mpsc::SyncSender<(u64, Record)>) -> miette::Result<()> {
+        let mut reader = BufReader::with_capacity(256 << 10, reader);
+        let mut text = Vec::new();
+        for number in 1.. {
+            text.clear();
+            if reader.read_until(b'\n', &mut text).into_diagnostic().wrap_err_with(|| format!("{} cannot be read", self.name))? == 0 {
+                break;
+            }
+            if text.trim_ascii().is_empty() {
+                continue;
+            }
+            let line = read_line(&text).map_err(|error| miette!("{}, line {number}: {error}", self.name))?;
+            let mut record = line.record;
+            if !line.timestamped {
+                record.timestamp_ms = now_ms();
+            }
+            if out.send((number, record)).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Key and timestamp out of the value, where they are asked for.
+struct Fields {
+    decoder: Option<Decoder>,
+    key: bool,
+    time: bool,
+}
+
+impl Fields {
+    fn new(key: Option<&str>, time: Option<&str>) -> miette::Result<Fields> {
+        let fields = key_and_time_fields(key, time);
+        let decoder = (!fields.is_empty()).then(|| Decoder::new(&Format::Json, &Format::Text, &fields)).transpose();
+        Ok(Fields {
+            decoder: decoder.into_diagnostic()?,
+            key: key.is_some(),
+            time: time.is_some(),
+        })
+    }
+
+    /// Sets key and timestamp of all records of a batch.
+    fn apply(&mut self, name: &str, batch: &mut [(u64, Record)]) -> miette::Result<()> {
+        let Some(decoder) = &mut self.decoder else { return Ok(()) };
+        let refs: Vec<_> = batch.iter().map(|(_, record)| record.at(0)).collect();
+        let decoded = decoder.decode(&refs);
+        if let Some(failed) = decoded.failed.first() {
+            let line = batch[failed.index as usize].0;
+            return Err(miette!("{name}, line {line}: {}", failed.error));
+        }
+        let arena = bumpalo::Bump::new();
+        let set: Vec<_> = (0..batch.len())
+            .map(|row| {
+                let record = set_key_and_time(&arena, &decoded.table, row, self.key, self.time, refs[row]);
+                (record.key.map(<[u8]>::to_vec), record.timestamp_ms)
+            })
+            .collect();
+        for ((_, record), (key, time)) in batch.iter_mut().zip(set) {
+            (record.key, record.timestamp_ms) = (key, time);
+        }
+        Ok(())
+    }
+}
+
+/// Sends everything; how many records were committed, and what ended it.
+#[expect(clippy::too_many_arguments, reason = "each is one of the command's arguments")]
+fn send(
+    broker: &dyn Broker,
+    topic: &str,
+    partitions: u32,
+    input: Input,
+    source: Source,
+    mut fields: Fields,
+    rate: Option<u32>,
+    stop: &AtomicBool,
+    bar: &ProgressBar,
+) -> (u64, miette::Result<()>) {
+    let (out, records) = mpsc::sync_channel(QUEUE_RECORDS_MAX);
+    let name = source.name.clone();
+    let read_bytes = source.read_bytes.clone();
+    let reader = input.reader;
+    // Not joined where the command is stopped: it may wait for a terminal for ever.
+    let reading = std::thread::spawn(move || source.read(reader, &out));
+    let mut partitioner = Partitioner::new(partitions, rand::random());
+    let mut count = 0;
+    let began = Instant::now();
+    let batch_max = rate.map_or(BATCH_ROWS_MAX, |rate| (rate as usize / 50).clamp(1, BATCH_ROWS_MAX));
+    loop {
+        let first = match records.recv_timeout(Duration::from_millis(100)) {
+            Ok(first) => first,
+            Err(mpsc::RecvTimeoutError::Timeout) if stop.load(Ordering::Acquire) => return (count, Ok(())),
+            Err(mpsc::RecvTimeoutError::Timeout) => continue,
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        };
+        let mut bytes = first.1.at(0).size_bytes();
+        let mut batch = vec![first];
+        while batch.len() < batch_max && bytes < BATCH_BYTES_MAX {
+            let Ok(next) = records.try_recv() else { break };
+            bytes += next.1.at(0).size_bytes();
+            batch.push(next);
+        }
+        let sent = fields.apply(&name, &mut batch).and_then(|()| {
+            let commit = blocks(topic, partitions, &mut partitioner, &name, &batch)?;
+            broker.commit(commit).into_diagnostic()
+        });
+        if let Err(error) = sent {
+            return (count, Err(error));
+        }
+        count += batch.len() as u64;
+        bar.set_position(read_bytes.load(Ordering::Relaxed));
+        if let Some(rate) = rate {
+            let due = began + Duration::from_secs_f64(count as f64 / f64::from(rate.max(1)));
+            while Instant::now() < due && !stop.load(Ordering::Acquire) {
+                std::thread::sleep(due.saturating_duration_since(Instant::now()).min(PACE));
+            }
+        }
+        if stop.load(Ordering::Acquire) {
+            return (count, Ok(()));
+        }
+    }
+    let read = reading.join().unwrap_or_else(|_| Err(miette!("the reader of {name} panicked")));
+    (count, read)
+}
+
+/// A batch as blocks of its partitions.
+fn blocks(
+    topic: &str,
+    partitions: u32,
+    partitioner: &mut Partitioner,
+    name: &str,
+    batch: &[(u64, Record)],
+) -> miette::Result<Commit> {
+    let mut blocks: Vec<BlockBuilder> = (0..partitions).map(|_| BlockBuilder::new()).collect();
+    partitioner.next_call();
+    for (line, record) in batch {
+        let partition = partitioner.partition(record.key.as_deref()) as usize;
+        blocks[partition].push(record.at(0)).map_err(|error| miette!("{name}, line {line}: {error}"))?;
+    }
+    let topic: Arc<str> = topic.into();
+    let appends = blocks.into_iter().enumerate().filter(|(_, blocks)| !blocks.is_empty());
+    let appends = appends.map(|(partition, blocks)| Append {
+        topic: topic.clone(),
+        partition: partition as u32,
+        blocks,
+    });
+    Ok(Commit {
+        appends: appends.collect(),
+        ..Commit::default()
+    })
+}
+
+/// Sends a whole CSV input: for the demo.
+///
+/// # Errors
+/// As `millstream produce`.
+pub fn csv_into(
+    broker: &dyn Broker,
+    topic: &str,
+    input: Input,
+    key: Option<&str>,
+    bar: &ProgressBar,
+    stop: &AtomicBool,
+) -> miette::Result<u64> {
+    let partitions = ensure_topic(broker, topic, 1)?;
+    let source = Source {
+        name: input.name.clone(),
+        format: InputFormat::Csv,
+        delimiter: b',',
+        infer: true,
+        read_bytes: input.read_bytes.clone(),
+    };
+    let fields = Fields::new(key, None)?;
+    let (count, outcome) = send(broker, topic, partitions, input, source, fields, None, stop, bar);
+    outcome.map(|()| count)
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64)
+}

@@ -1,0 +1,135 @@
+//! `millstream run`: pipelines at work, until a signal or the end of their sources.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use miette::{IntoDiagnostic, WrapErr};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::{DataDir, progress};
+use crate::connect;
+use crate::control::{Host, HostOptions, PipelineState, PluginCatalog};
+use crate::limits::STOP_TIME_MAX;
+
+/// How often the signals and the end of the sources are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// The same with `--until-end`, where somebody waits for it.
+const LOOK_INTERVAL_UNTIL_END: Duration = Duration::from_millis(5);
+
+/// Arguments of `millstream run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Pipeline files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    data: DataDir,
+    /// Stop, committed, when every source has been read to its end
+    #[arg(long)]
+    until_end: bool,
+    /// Worker threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+}
+
+/// # Errors
+/// What is wrong in a file or with the data folder, or why a pipeline ended.
+pub fn run(args: Args) -> miette::Result<()> {
+    let mut options = HostOptions::new(args.data.dir)?;
+    if let Some(workers) = args.workers {
+        options.workers = workers;
+    }
+    let stop = stop_signal()?;
+    let mut host = Host::open(&options)?;
+    let catalog = PluginCatalog::new(host.runtime().clone());
+    let plans = super::check::plans(&args.files, &catalog)?;
+    let _server = connect::serve(host.log().clone()).into_diagnostic()?;
+    for plan in plans {
+        tracing::info!(pipeline = plan.name, "started");
+        host.start(plan, &catalog)?;
+    }
+    work(&mut host, &stop, args.until_end);
+    finish(host)
+}
+
+/// Set by SIGTERM and SIGINT; a second one ends the process at once.
+///
+/// # Errors
+/// Where the handlers cannot be set.
+pub fn stop_signal() -> miette::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .into_diagnostic()
+            .wrap_err("the signal handlers cannot be set")?;
+    }
+    Ok(stop)
+}
+
+/// Waits until `stop` is set, all pipelines have ended, or (`until_end`) all are at the end of their sources; shows
+/// progress meanwhile where it has an end.
+pub fn work(host: &mut Host, stop: &AtomicBool, until_end: bool) {
+    let bar = until_end.then(|| progress::bar("processing", Some(total(host)), false));
+    if until_end {
+        host.drain();
+    }
+    let interval = if until_end { LOOK_INTERVAL_UNTIL_END } else { LOOK_INTERVAL };
+    let ended = |host: &Host| {
+        let over = |state| matches!(state, PipelineState::Failed(_) | PipelineState::Stopped);
+        host.pipelines().all(|(_, state)| over(state))
+    };
+    while !stop.load(Ordering::Acquire) && !ended(host) && !(until_end && host.is_at_end()) {
+        if let Some(bar) = &bar {
+            let done = host.pipelines().map(|(pipeline, _)| pipeline.stats.records_in.get()).sum();
+            bar.set_length(total(host).max(done));
+            bar.set_position(done);
+        }
+        std::thread::sleep(interval);
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+}
+
+/// Records that the pipelines have still to read, and have read.
+fn total(host: &Host) -> u64 {
+    host.lag() + host.pipelines().map(|(pipeline, _)| pipeline.stats.records_in.get()).sum::<u64>()
+}
+
+/// Commits and ends everything within [`STOP_TIME_MAX`]: a watchdog sees to it.
+fn finish(mut host: Host) -> miette::Result<()> {
+    let began = Instant::now();
+    std::thread::spawn(move || {
+        std::thread::sleep(STOP_TIME_MAX);
+        eprintln!("millstream: did not stop within {STOP_TIME_MAX:?}; ending now. What was committed is safe.");
+        std::process::exit(1);
+    });
+    let states: Vec<_> =
+        host.pipelines().map(|(pipeline, state)| (pipeline.plan.name.clone(), state)).collect();
+    let clean = host.stop(STOP_TIME_MAX - Duration::from_secs(2));
+    for (pipeline, _) in host.pipelines() {
+        let stats = &pipeline.stats;
+        tracing::info!(
+            pipeline = pipeline.plan.name,
+            records_in = stats.records_in.get(),
+            dead_letters = stats.dead_letters.get(),
+            commits = stats.commits.get(),
+            "stopped after {:?}",
+            began.elapsed()
+        );
+    }
+    if !clean {
+        return Err(miette::miette!("a pipeline is in a call that does not end; its last commit stands"));
+    }
+    host.log().close();
+    match states.into_iter().find_map(|(name, state)| match state {
+        PipelineState::Failed(why) => Some((name, why)),
+        _ => None,
+    }) {
+        Some((name, why)) => Err(miette::miette!("pipeline {name:?} stopped: {why}")),
+        None => Ok(()),
+    }
+}

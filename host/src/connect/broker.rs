@@ -1,0 +1,117 @@
+//! What the commands need of a log, wherever it is: in this process, or with the host that holds the folder.
+
+use super::socket::Client;
+use super::{
+    Assignment, Commit, CommitError, Committed, EmbeddedLog, Fetched, GroupDescription, LogError, OpenError, Options,
+    Position, TopicDescription, TopicPartition, TopicSpec,
+};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A log as the commands see it. All calls wait.
+pub trait Broker: Send + Sync {
+    /// Makes a topic.
+    fn create_topic(&self, spec: &TopicSpec) -> Result<(), CommitError>;
+    /// Drops a topic, its records, and the groups' offsets in it.
+    fn delete_topic(&self, name: &str) -> Result<(), CommitError>;
+    /// All topics, by name.
+    fn topics(&self) -> Result<Vec<TopicDescription>, LogError>;
+    /// One topic.
+    fn topic(&self, name: &str) -> Result<TopicDescription, LogError>;
+    /// The offset of a place.
+    fn offset_at(&self, tp: &TopicPartition, position: Position) -> Result<u64, LogError>;
+    /// Reads a partition from an offset on; where there is nothing yet, waits so long for something.
+    fn fetch(&self, tp: &TopicPartition, from: u64, bytes_max: usize, wait: Duration) -> Result<Fetched, LogError>;
+    /// Makes a commit true.
+    fn commit(&self, commit: Commit) -> Result<Committed, CommitError>;
+    /// All groups, by name.
+    fn groups(&self) -> Result<Vec<GroupDescription>, LogError>;
+    /// Forgets a group's offsets.
+    fn delete_group(&self, group: &str) -> Result<(), CommitError>;
+    /// Where a group goes on reading a partition.
+    fn committed(&self, group: &str, tp: &TopicPartition) -> Result<Option<u64>, LogError>;
+    /// A new member of a group that reads these topics.
+    fn join(&self, group: &str, topics: &[Arc<str>]) -> Result<Assignment, LogError>;
+    /// The member is alive, gives up what it lost, and learns what it holds.
+    fn poll(&self, group: &str, member: &str) -> Result<Assignment, LogError>;
+    /// The member goes.
+    fn leave(&self, group: &str, member: &str) -> Result<(), LogError>;
+}
+
+/// The log of a folder: in this process where nobody holds the folder, else through whoever does.
+///
+/// # Errors
+/// As [`EmbeddedLog::open`]; [`OpenError::Held`] where the holder does not answer on its socket.
+pub fn open_broker(path: &Path, options: Options) -> Result<Box<dyn Broker>, OpenError> {
+    match EmbeddedLog::open(path, options) {
+        Ok(log) => Ok(Box::new(log)),
+        Err(held @ OpenError::Held { .. }) => match Client::connect(path) {
+            Ok(client) => Ok(Box::new(client)),
+            Err(error) => {
+                tracing::debug!(%error, "no host answers on the socket of the data folder");
+                Err(held)
+            }
+        },
+        Err(error) => Err(error),
+    }
+}
+
+impl Broker for Arc<EmbeddedLog> {
+    fn create_topic(&self, spec: &TopicSpec) -> Result<(), CommitError> {
+        EmbeddedLog::create_topic(self, spec)
+    }
+
+    fn delete_topic(&self, name: &str) -> Result<(), CommitError> {
+        EmbeddedLog::delete_topic(self, name)
+    }
+
+    fn topics(&self) -> Result<Vec<TopicDescription>, LogError> {
+        EmbeddedLog::topics(self)
+    }
+
+    fn topic(&self, name: &str) -> Result<TopicDescription, LogError> {
+        EmbeddedLog::topic(self, name)
+    }
+
+    fn offset_at(&self, tp: &TopicPartition, position: Position) -> Result<u64, LogError> {
+        EmbeddedLog::offset_at(self, tp, position)
+    }
+
+    fn fetch(&self, tp: &TopicPartition, from: u64, bytes_max: usize, wait: Duration) -> Result<Fetched, LogError> {
+        let fetched = EmbeddedLog::fetch(self, tp, from, bytes_max)?;
+        if !fetched.is_empty() || wait.is_zero() || !self.wait(&[(tp.clone(), from)], wait)? {
+            return Ok(fetched);
+        }
+        EmbeddedLog::fetch(self, tp, from, bytes_max)
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        EmbeddedLog::commit(self, commit)
+    }
+
+    fn groups(&self) -> Result<Vec<GroupDescription>, LogError> {
+        EmbeddedLog::groups(self)
+    }
+
+    fn delete_group(&self, group: &str) -> Result<(), CommitError> {
+        EmbeddedLog::delete_group(self, group)
+    }
+
+    fn committed(&self, group: &str, tp: &TopicPartition) -> Result<Option<u64>, LogError> {
+        EmbeddedLog::committed(self, group, tp)
+    }
+
+    fn join(&self, group: &str, topics: &[Arc<str>]) -> Result<Assignment, LogError> {
+        EmbeddedLog::join(self, group, topics)
+    }
+
+    fn poll(&self, group: &str, member: &str) -> Result<Assignment, LogError> {
+        EmbeddedLog::poll(self, group, member)
+    }
+
+    fn leave(&self, group: &str, member: &str) -> Result<(), LogError> {
+        EmbeddedLog::leave(self, group, member);
+        Ok(())
+    }
+}

@@ -1,0 +1,341 @@
+//! The host: a log, a guest runtime, workers, and the pipelines that run on them.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::catalog::PluginCatalog;
+use crate::connect::{self, CommitError, EmbeddedLog, LogError, OpenError, TopicPartition, TopicSpec};
+use crate::guest::{self, GuestError, GuestSink, Runtime};
+use crate::observe::GuestLog;
+use crate::pipeline::Plan;
+use crate::task::{Handle, PipelineRuntime, Scheduler, StartError, Task, TaskError, TaskStatus, Turn};
+
+/// How often somebody who waits for pipelines looks at them.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How a host is set up.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// The folder of the embedded log; made if it is not there.
+    pub data_dir: PathBuf,
+    /// The folder of compiled plugins; made if it is not there.
+    pub cache_dir: PathBuf,
+    /// The program that compiles plugins when it is called as `PROGRAM __compile IN OUT`: this one.
+    pub compiler: PathBuf,
+    /// Worker threads. The default is one a core.
+    pub workers: usize,
+    /// Settings of the log.
+    pub log: connect::Options,
+}
+
+impl HostOptions {
+    /// The defaults, for a data folder.
+    ///
+    /// # Errors
+    /// Where the path of the running program cannot be told.
+    pub fn new(data_dir: PathBuf) -> Result<HostOptions, HostError> {
+        Ok(HostOptions {
+            data_dir,
+            cache_dir: cache_dir(),
+            compiler: std::env::current_exe().map_err(HostError::Program)?,
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            log: connect::Options::default(),
+        })
+    }
+
+    /// The guest runtime that these options describe.
+    ///
+    /// # Errors
+    /// Where the cache folder cannot be made.
+    pub fn runtime(&self) -> Result<Arc<Runtime>, HostError> {
+        Ok(Runtime::new(guest::Options::new(self.cache_dir.clone(), self.compiler.clone()))?)
+    }
+}
+
+/// Where compiled plugins are kept: `MILLSTREAM_CACHE`, or `millstream` in the user's cache folder.
+fn cache_dir() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("MILLSTREAM_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("millstream")))
+        .or_else(|| set("HOME").map(|dir| dir.join(".cache/millstream")))
+        .unwrap_or_else(|| std::env::temp_dir().join("millstream-cache"))
+}
+
+/// Why a host, or a pipeline on it, does not start. Nothing runs then that did not run before.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum HostError {
+    /// The data folder.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The guest runtime, or a plugin.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// A topic could not be made.
+    #[error(transparent)]
+    Topic(#[from] CommitError),
+    /// A topic could not be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The pipeline does not fit its formats.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A task could not be made.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The path of the running program is not known.
+    #[error("the path of the running program is not known: {0}")]
+    Program(std::io::Error),
+    /// Two pipelines of one name would share a consumer group.
+    #[error("pipeline {0:?} runs already: give one of the two another `name`")]
+    Twice(String),
+    /// Sources that meet in a stage have different numbers of partitions.
+    #[error(
+        "pipeline {pipeline:?}: topics {first:?} ({first_partitions} partitions) and {second:?} ({second_partitions}) \
+         meet in a stage, so they need the same number of partitions"
+    )]
+    Partitions {
+        /// The pipeline's name.
+        pipeline: String,
+        /// One topic.
+        first: String,
+        /// Its partitions.
+        first_partitions: u32,
+        /// The other.
+        second: String,
+        /// Its partitions.
+        second_partitions: u32,
+    },
+    /// What the check configured is not there.
+    #[error("stage {stage:?} of pipeline {pipeline:?} was not checked by this host's catalog")]
+    Unchecked {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The stage's name.
+        stage: String,
+    },
+}
+
+/// How a pipeline is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PipelineState {
+    /// At work, or waiting for records.
+    Running,
+    /// All that was there is processed and committed.
+    AtEnd,
+    /// Waits for something that is wrong to pass.
+    Paused(String),
+    /// Ended by something that does not pass.
+    Failed(String),
+    /// Ended.
+    Stopped,
+}
+
+struct Running {
+    runtime: Arc<PipelineRuntime>,
+    tasks: Vec<(Handle, Arc<TaskStatus>)>,
+}
+
+/// A host with its pipelines. Dropping it stops them at once, uncommitted work undone; [`Host::stop`] commits.
+pub struct Host {
+    running: Vec<Running>,
+    scheduler: Scheduler,
+    log: Arc<EmbeddedLog>,
+    runtime: Arc<Runtime>,
+}
+
+impl Host {
+    /// Opens the data folder and starts the workers.
+    ///
+    /// # Errors
+    /// Where the folder cannot be opened, or the runtime cannot be made.
+    pub fn open(options: &HostOptions) -> Result<Host, HostError> {
+        let runtime = options.runtime()?;
+        let log = EmbeddedLog::open(&options.data_dir, options.log.clone())?;
+        Ok(Host {
+            running: Vec::new(),
+            scheduler: Scheduler::start(options.workers),
+            log,
+            runtime,
+        })
+    }
+
+    /// The log, for those who produce and consume beside the pipelines.
+    pub fn log(&self) -> &Arc<EmbeddedLog> {
+        &self.log
+    }
+
+    /// The guest runtime.
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    /// Starts a pipeline that was checked against `catalog`: makes the topics that are missing, and a task for each
+    /// partition.
+    ///
+    /// # Errors
+    /// Nothing of the pipeline runs then; topics that were made stay.
+    pub fn start(&mut self, plan: Plan, catalog: &PluginCatalog) -> Result<(), HostError> {
+        if self.running.iter().any(|running| running.runtime.plan.group == plan.group) {
+            return Err(HostError::Twice(plan.name));
+        }
+        let mut configured = Vec::with_capacity(plan.stages.len());
+        let mut logs: Vec<Arc<dyn GuestSink>> = Vec::with_capacity(plan.stages.len());
+        for stage in &plan.stages {
+            let found = catalog.configured(&stage.plugin, stage.config.json(), &stage.limits);
+            configured.push(found.ok_or_else(|| HostError::Unchecked {
+                pipeline: plan.name.clone(),
+                stage: stage.name.clone(),
+            })?);
+            logs.push(Arc::new(GuestLog {
+                pipeline: plan.name.clone(),
+                stage: stage.name.clone(),
+                plugin: stage.info.name.clone(),
+                version: stage.info.version.clone(),
+            }));
+        }
+        self.make_topics(&plan)?;
+        self.check_partitions(&plan)?;
+        let partitions = |topic: &str| self.partitions(topic);
+        let runtime = Arc::new(PipelineRuntime::new(plan, configured, logs, partitions)?);
+        let mut tasks = Vec::new();
+        for sources in &runtime.plan.subtopologies {
+            let count = sources.first().map_or(0, |&source| self.partitions(&runtime.plan.sources[source].topic));
+            for partition in 0..count {
+                let status = Arc::new(TaskStatus::default());
+                let (shared, log, held) = (runtime.clone(), self.log.clone(), status.clone());
+                let handle = self.scheduler.try_spawn(|waker| {
+                    let task = Task::new(shared, log, held, waker, sources, partition)?;
+                    Ok::<_, TaskError>(Box::new(task) as Box<dyn Turn>)
+                })?;
+                tasks.push((handle, status));
+            }
+        }
+        self.running.push(Running { runtime, tasks });
+        Ok(())
+    }
+
+    fn partitions(&self, topic: &str) -> u32 {
+        self.log.topic(topic).map_or(0, |topic| topic.spec.partitions)
+    }
+
+    fn make_topics(&self, plan: &Plan) -> Result<(), HostError> {
+        for source in &plan.sources {
+            self.make_topic(plan, &source.topic, source.partitions)?;
+        }
+        // Where the file does not say, an output has as many partitions as the largest input.
+        let most = plan.sources.iter().map(|source| self.partitions(&source.topic)).max().unwrap_or(1);
+        let sinks = plan.stages.iter().flat_map(|stage| &stage.branches).filter_map(|branch| branch.topic.as_ref());
+        for sink in sinks.chain([&plan.dlq]) {
+            self.make_topic(plan, &sink.topic, sink.partitions.unwrap_or(most))?;
+        }
+        Ok(())
+    }
+
+    fn make_topic(&self, plan: &Plan, topic: &str, partitions: u32) -> Result<(), HostError> {
+        if self.log.topic(topic).is_ok() {
+            return Ok(());
+        }
+        self.log.create_topic(&TopicSpec::new(topic, partitions))?;
+        tracing::info!(pipeline = plan.name, topic, partitions, "made a topic that was missing");
+        Ok(())
+    }
+
+    fn check_partitions(&self, plan: &Plan) -> Result<(), HostError> {
+        for sources in &plan.subtopologies {
+            let topics = || sources.iter().map(|&source| &plan.sources[source].topic);
+            let Some(first) = topics().next() else { continue };
+            for second in topics() {
+                let (first_partitions, second_partitions) = (self.partitions(first), self.partitions(second));
+                if first_partitions != second_partitions {
+                    return Err(HostError::Partitions {
+                        pipeline: plan.name.clone(),
+                        first: first.clone(),
+                        first_partitions,
+                        second: second.clone(),
+                        second_partitions,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The pipelines, in the order in which they were started, with what they count.
+    pub fn pipelines(&self) -> impl Iterator<Item = (&PipelineRuntime, PipelineState)> {
+        self.running.iter().map(|running| (&*running.runtime, running.state()))
+    }
+
+    /// Records that the sources of the pipelines have and that no commit of theirs counts yet.
+    pub fn lag(&self) -> u64 {
+        let lag = |group: &str, topic: &str| -> u64 {
+            let places = (0..self.partitions(topic)).map(|partition| TopicPartition::new(topic, partition));
+            places
+                .map(|place| {
+                    let end = self.log.next_offset(&place).unwrap_or(0);
+                    end.saturating_sub(self.log.committed(group, &place).ok().flatten().unwrap_or(0))
+                })
+                .sum()
+        };
+        let plans = self.running.iter().map(|running| &running.runtime.plan);
+        plans.flat_map(|plan| plan.sources.iter().map(|source| lag(&plan.group, &source.topic))).sum()
+    }
+
+    /// Whether all pipelines have processed and committed all that there was, or have ended. What one of them writes
+    /// is another's input: nothing may have moved while we looked.
+    pub fn is_at_end(&self) -> bool {
+        let Some(turns) = self.scheduler.idle_turns() else { return false };
+        let resting =
+            |running: &Running| !matches!(running.state(), PipelineState::Running | PipelineState::Paused(_));
+        self.running.iter().all(resting) && self.scheduler.idle_turns() == Some(turns)
+    }
+
+    /// Says that nobody will add records: tasks commit as soon as they are at the end.
+    pub fn drain(&self) {
+        for (handle, status) in self.running.iter().flat_map(|running| &running.tasks) {
+            status.draining.store(true, Ordering::Release);
+            handle.waker().wake();
+        }
+    }
+
+    /// Commits what is done and ends all pipelines. Returns whether all ended within `time_max`; those that did not
+    /// are left as they are, as if the process had been killed: nothing committed is lost.
+    pub fn stop(&mut self, time_max: Duration) -> bool {
+        let end = Instant::now() + time_max;
+        for (handle, status) in self.running.iter().flat_map(|running| &running.tasks) {
+            status.stop.store(true, Ordering::Release);
+            handle.waker().wake();
+        }
+        while self.running.iter().flat_map(|running| &running.tasks).any(|(handle, _)| !handle.is_done()) {
+            if Instant::now() >= end {
+                return false;
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        true
+    }
+}
+
+impl Running {
+    fn state(&self) -> PipelineState {
+        let said = |text: &std::sync::Mutex<Option<String>>| text.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let statuses = || self.tasks.iter().map(|(_, status)| status);
+        if let Some(why) = statuses().find_map(|status| said(&status.failed)) {
+            return PipelineState::Failed(why);
+        }
+        if let Some((_, status)) = self.tasks.iter().find(|(handle, _)| handle.is_done()) {
+            if !status.done.load(Ordering::Acquire) {
+                return PipelineState::Failed("a task panicked".into());
+            }
+            return PipelineState::Stopped;
+        }
+        if let Some(why) = statuses().find_map(|status| said(&status.paused)) {
+            return PipelineState::Paused(why);
+        }
+        if statuses().all(|status| status.at_end.load(Ordering::Acquire)) {
+            return PipelineState::AtEnd;
+        }
+        PipelineState::Running
+    }
+}

@@ -1,0 +1,7 @@
+//! A host at work: pipelines are started and stopped here, and asked how they are. Nothing here touches a record.
+
+mod catalog;
+mod host;
+
+pub use catalog::PluginCatalog;
+pub use host::{Host, HostError, HostOptions, PipelineState};

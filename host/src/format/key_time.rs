@@ -1,0 +1,53 @@
+//! Key and event time that stand in a record's value.
+
+use std::borrow::Cow;
+
+use bumpalo::Bump;
+
+use crate::record::RecordRef;
+use crate::schema::{Field, FieldType, MappedField, Place};
+use crate::table::{Cell, Table};
+
+/// The fields that [`set_key_and_time`] wants, for a decoder: the key may be null, the time may not. A name without a
+/// slash before it is a member of the value's object.
+pub fn key_and_time_fields(key: Option<&str>, time: Option<&str>) -> Vec<MappedField> {
+    let field = |name: &str, field_type, optional, place: &str| MappedField {
+        field: Field {
+            name: name.into(),
+            field_type,
+            optional,
+        },
+        place: Place::Value(if place.is_empty() || place.starts_with('/') { place.into() } else { format!("/{place}") }),
+    };
+    let key = key.map(|place| field("key", FieldType::Json, true, place));
+    let time = time.map(|place| field("timestamp", FieldType::Time, false, place));
+    key.into_iter().chain(time).collect()
+}
+
+/// A record with the key, the event time or both that stand in a row of the table of [`key_and_time_fields`].
+pub fn set_key_and_time<'a>(
+    arena: &'a Bump,
+    table: &Table,
+    row: usize,
+    key: bool,
+    time: bool,
+    mut record: RecordRef<'a>,
+) -> RecordRef<'a> {
+    if key {
+        record.key = key_bytes(arena, table.columns[0].cell(FieldType::Json, row));
+    }
+    if time && let Cell::Time(time) = table.columns[usize::from(key)].cell(FieldType::Time, row) {
+        record.timestamp_ms = time;
+    }
+    record
+}
+
+/// A key as people write keys: a text without its quotes, anything else as its JSON.
+fn key_bytes<'a>(arena: &'a Bump, cell: Cell<'_>) -> Option<&'a [u8]> {
+    let Cell::Json(json) = cell else { return None };
+    let bytes = match serde_json::from_str::<Cow<'_, str>>(json) {
+        Ok(text) => arena.alloc_slice_copy(text.as_bytes()),
+        Err(_) => arena.alloc_slice_copy(json.as_bytes()),
+    };
+    Some(bytes)
+}

@@ -1,0 +1,457 @@
+//! From the values of a file to a pipeline: names, defaults, and what the grammar cannot say.
+
+use std::path::Path;
+
+use crate::format::{CsvOptions, Format};
+use crate::limits::StageLimits;
+
+use super::declare::{Commit, Declared, Destination, Dlq, Engine, Pipeline, Sink, Source, Stage, StageInput};
+use super::grammar;
+use super::problem::{Problem, Report};
+use super::topic::check_topic_name;
+use super::variable::Environment;
+use super::walk::{Fields, Named, Value, Walker};
+use super::{Span, Spanned};
+
+/// A file as far as it can be understood, and what is wrong with it.
+pub(super) struct Draft {
+    pub declared: Declared,
+    /// `None` if too much is missing to look further.
+    pub pipeline: Option<Pipeline>,
+    pub problems: Vec<Problem>,
+}
+
+/// A pipeline file is at most this long: thousands of stages.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+pub(super) fn read(file: &Path) -> Result<String, Report> {
+    let cannot = |message: String, help: &str| {
+        let problem = Problem {
+            message,
+            labels: Vec::new(),
+            help: Some(help.into()),
+        };
+        Report::new(file.display().to_string(), "".into(), vec![problem])
+    };
+    let unreadable = |error: std::io::Error| {
+        let help = match error.kind() {
+            std::io::ErrorKind::NotFound => "check the path: it is relative to the current folder",
+            std::io::ErrorKind::PermissionDenied => "make it readable for the user that the host runs as",
+            _ => "a pipeline is declared in a TOML file",
+        };
+        cannot(format!("the pipeline file cannot be read: {error}"), help)
+    };
+    let length = std::fs::metadata(file).map_err(unreadable)?.len();
+    if length > FILE_BYTES_MAX {
+        let message = format!("the file has {length} bytes; a pipeline file has at most {FILE_BYTES_MAX}");
+        return Err(cannot(message, "is it the right file? A pipeline is declared in TOML"));
+    }
+    let bytes = std::fs::read(file).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let message = format!("the pipeline file is not UTF-8 text: byte {at} is the first that is not");
+        cannot(
+            message,
+            "is it the right file? A pipeline is declared in TOML, in UTF-8",
+        )
+    })
+}
+
+/// TOML has no control characters, and a terminal that shows the line should not get them either.
+fn not_text(text: &str) -> Option<Problem> {
+    let control = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+    let at = text.find(control)?;
+    let line = text[..at].matches('\n').count() + 1;
+    let character = text[at..].chars().next()?;
+    Some(Problem {
+        message: format!(
+            "this is not TOML: line {line} has the control character {}",
+            character.escape_unicode()
+        ),
+        labels: Vec::new(),
+        help: Some("is it the right file? A pipeline is declared in TOML".into()),
+    })
+}
+
+pub(super) fn draft(text: &str, file: &Path, environment: Environment<'_>) -> Draft {
+    if let Some(problem) = not_text(text) {
+        let declared = Declared {
+            file: file.display().to_string(),
+            text: "".into(),
+        };
+        return Draft {
+            declared,
+            pipeline: None,
+            problems: vec![problem],
+        };
+    }
+    let mut walker = Walker::new(text, environment);
+    let fields = walker.file(&grammar::FILE);
+    let declared = Declared {
+        file: file.display().to_string(),
+        text: text.into(),
+    };
+    let mut drafter = Drafter {
+        is_toml: walker.is_toml(),
+        folder: file.parent().unwrap_or(Path::new("")),
+        end: text.len()..text.len(),
+        problems: walker.problems,
+    };
+    let pipeline = drafter.pipeline(fields, file, declared.clone());
+    Draft {
+        declared,
+        pipeline,
+        problems: drafter.problems,
+    }
+}
+
+/// Makes types of values that have the right shapes; what is left to say is about names.
+struct Drafter<'d> {
+    is_toml: bool,
+    folder: &'d Path,
+    end: Span,
+    problems: Vec<Problem>,
+}
+
+impl Drafter<'_> {
+    fn pipeline(&mut self, mut fields: Fields, file: &Path, declared: Declared) -> Option<Pipeline> {
+        let name = match fields.text("name") {
+            Some(name) => name,
+            None => {
+                let stem = file
+                    .file_stem()
+                    .map(|stem| stem.to_string_lossy().into_owned())
+                    .unwrap_or_default();
+                Spanned::new(stem, 0..0)
+            }
+        };
+        if let Err(rule) = check_topic_name(&name.value) {
+            let message = format!("the pipeline's name \"{name}\" {rule}");
+            let help = if name.span == (0..0) {
+                "it comes from the file's name: add `name = \"…\"`"
+            } else {
+                "it is a consumer group and a part of topics' names: give it a name by their rules"
+            };
+            self.problems.push(Problem::new(name.span.clone(), message).help(help));
+        }
+        // The only word that the grammar lets through.
+        let engine = Engine::Embedded;
+        let declared_sources = self.table("source", "[source.rides]", fields.named("source"));
+        let declared_stages = self.table("stage", "[stage.split]", fields.named("stage"));
+        let lacking = declared_sources.lacking || declared_stages.lacking;
+        let named = declared_sources.entries.len() + declared_stages.entries.len();
+        let sources = declared_sources
+            .entries
+            .into_iter()
+            .filter_map(|(name, value)| self.source(name, value));
+        let sources: Vec<_> = sources.collect();
+        let stages = declared_stages
+            .entries
+            .into_iter()
+            .filter_map(|(name, value)| self.stage(name, value));
+        let stages: Vec<_> = stages.collect();
+        let complete = self.is_toml && !fields.misspelt && !lacking && sources.len() + stages.len() == named;
+        let dlq = self.dlq(fields.section("dlq"), &name);
+        let mut commit = Commit::default();
+        if let Some(mut fields) = fields.section("commit") {
+            commit.interval = fields.value.duration("interval").unwrap_or(commit.interval);
+            commit.bytes_max = fields
+                .value
+                .size("bytes")
+                .map_or(commit.bytes_max, |bytes| bytes as usize);
+        }
+        let complete = complete && !sources.is_empty() && !stages.is_empty();
+        complete.then_some(Pipeline {
+            name,
+            engine,
+            sources,
+            stages,
+            dlq: dlq?,
+            commit,
+            declared,
+        })
+    }
+
+    /// A table that has to have something in it; where it is missing, that was said.
+    fn table(&mut self, key: &str, header: &str, table: Option<Spanned<Named>>) -> Named {
+        let Some(Spanned { value: named, span }) = table else {
+            return Named::default();
+        };
+        if named.entries.is_empty() && !named.lacking {
+            let problem = Problem::new(span, format!("`{key}` is empty"));
+            self.problems
+                .push(problem.help(format!("give it a table under a name of your choice: `{header}`")));
+        }
+        named
+    }
+
+    fn source(&mut self, name: Spanned<String>, value: Spanned<Value>) -> Option<Source> {
+        let Value::Section(mut fields) = value.value else {
+            return None;
+        };
+        self.name("source", &name)?;
+        let topic = fields.text("topic").unwrap_or_else(|| name.clone());
+        let topic = self.topic(topic)?;
+        let format = match fields.take("format") {
+            Some(format) => self.format(format)?,
+            None => Spanned::new(Format::Json, name.span.clone()),
+        };
+        let key_format = fields
+            .text("key-format")
+            .unwrap_or_else(|| Spanned::new("text".into(), name.span.clone()));
+        let pointer = |field: Spanned<String>| field.map(|field| pointer(&field));
+        Some(Source {
+            topic,
+            format,
+            key_format: key_format.map(|word| plain_format(&word)),
+            timestamp: fields.text("timestamp").map(pointer),
+            key: fields.text("key").map(pointer),
+            partitions: fields.count("partitions").unwrap_or(1) as u32,
+            name,
+        })
+    }
+
+    fn stage(&mut self, name: Spanned<String>, value: Spanned<Value>) -> Option<Stage> {
+        let Value::Section(mut fields) = value.value else {
+            return None;
+        };
+        self.name("stage", &name)?;
+        let mut to = Vec::new();
+        let mut sound = true;
+        for (branch, value) in fields.named("to").map(|to| to.value.entries).unwrap_or_default() {
+            match self.destination(value) {
+                Some(destination) => to.push((branch, destination)),
+                None => sound = false,
+            }
+        }
+        let config = fields.take("config").and_then(|config| match config.value {
+            Value::Free(value) => Some(Spanned::new(value, config.span)),
+            _ => None,
+        });
+        let mut limits = StageLimits::default();
+        if let Some(mut fields) = fields.section("limits") {
+            let fields = &mut fields.value;
+            limits.memory_bytes_max = fields
+                .size("memory")
+                .map_or(limits.memory_bytes_max, |bytes| bytes as usize);
+            limits.call_time_max = fields.duration("time").unwrap_or(limits.call_time_max);
+            limits.output_bytes_max = fields.size("output").unwrap_or(limits.output_bytes_max);
+            limits.output_rows_per_row_max = fields.count("rows").unwrap_or(limits.output_rows_per_row_max);
+            limits.log_lines_per_second_max = fields
+                .count("log-lines")
+                .map_or(limits.log_lines_per_second_max, |lines| lines as u32);
+        }
+        let grants = fields.take("grant").map(texts).unwrap_or_default();
+        let plugin = fields.text("plugin");
+        let input = fields.take("input").and_then(|input| self.input(input));
+        Some(Stage {
+            plugin: plugin?.map(|plugin| self.folder.join(plugin)),
+            input: input?,
+            config,
+            to,
+            limits,
+            grants,
+            doubtful: fields.doubtful || !sound,
+            name,
+        })
+    }
+
+    fn input(&mut self, input: Spanned<Value>) -> Option<Spanned<StageInput>> {
+        let span = input.span.clone();
+        let read = match input.value {
+            Value::Named(named) => StageInput::ByName(
+                named
+                    .entries
+                    .into_iter()
+                    .map(|(name, value)| (name, texts(value)))
+                    .collect(),
+            ),
+            _ => StageInput::Only(texts(input)),
+        };
+        let empty = match &read {
+            StageInput::Only(names) => names.is_empty(),
+            StageInput::ByName(inputs) => inputs.is_empty() || inputs.iter().any(|(_, names)| names.is_empty()),
+        };
+        if empty {
+            let problem = Problem::new(span, "the stage's `input` names nothing that it could read");
+            self.problems
+                .push(problem.help("name a source, or a stage's branch as \"stage.branch\""));
+            return None;
+        }
+        Some(Spanned::new(read, span))
+    }
+
+    fn destination(&mut self, value: Spanned<Value>) -> Option<Spanned<Destination>> {
+        let span = value.span.clone();
+        let destination = match value.value {
+            Value::False => Destination::Dropped,
+            Value::Text(topic) => {
+                let topic = self.topic(Spanned::new(topic, span.clone()))?;
+                Destination::Topic(Sink {
+                    topic,
+                    format: None,
+                    partitions: None,
+                })
+            }
+            Value::Section(mut fields) => {
+                let topic = fields.text("topic");
+                let format = match fields.take("format") {
+                    Some(format) => Some(self.format(format)?),
+                    None => None,
+                };
+                Destination::Topic(Sink {
+                    topic: self.topic(topic?)?,
+                    format,
+                    partitions: fields.count("partitions").map(|count| count as u32),
+                })
+            }
+            _ => return None,
+        };
+        Some(Spanned::new(destination, span))
+    }
+
+    fn dlq(&mut self, fields: Option<Spanned<Fields>>, pipeline: &Spanned<String>) -> Option<Dlq> {
+        let mut fields = fields.map(|fields| fields.value);
+        let (topic, partitions) = match &mut fields {
+            Some(fields) => (fields.text("topic"), fields.count("partitions")),
+            None => (None, None),
+        };
+        if topic.is_none() && check_topic_name(pipeline).is_err() {
+            return None;
+        }
+        let topic = topic.unwrap_or_else(|| pipeline.clone().map(|name| format!("{name}-dlq")));
+        Some(Dlq {
+            topic: self.topic(topic)?,
+            partitions: partitions.unwrap_or(1) as u32,
+        })
+    }
+
+    fn format(&mut self, value: Spanned<Value>) -> Option<Spanned<Format>> {
+        let span = value.span.clone();
+        let format = match value.value {
+            Value::Text(word) if word == "csv" => {
+                let problem = Problem::new(span, "`csv` needs the names of its columns");
+                self.problems.push(
+                    problem.help("write `format = { csv = { columns = [\"a\", \"b\"] } }`, in the order of the lines"),
+                );
+                return None;
+            }
+            Value::Text(word) => plain_format(&word),
+            Value::Section(mut fields) => {
+                let mut formats = fields.sections();
+                if formats.len() != 1 {
+                    let message = format!("`format` names {} formats", formats.len());
+                    let help = "name one: \"json\", \"text\", \"raw\", or `{ csv = { columns = [\"a\", \"b\"] } }`";
+                    // A section in which everything was wrong has said so already.
+                    if !fields.doubtful {
+                        self.problems.push(Problem::new(span, message).help(help));
+                    }
+                    return None;
+                }
+                let (word, settings) = formats.remove(0);
+                if word == "csv" {
+                    Format::Csv(self.csv(settings)?)
+                } else {
+                    plain_format(word)
+                }
+            }
+            _ => return None,
+        };
+        Some(Spanned::new(format, span))
+    }
+
+    fn csv(&mut self, mut settings: Spanned<Fields>) -> Option<CsvOptions> {
+        let delimiter = settings
+            .value
+            .text("delimiter")
+            .unwrap_or_else(|| Spanned::new(",".into(), settings.span.clone()));
+        let columns = settings.value.take("columns")?;
+        let span = columns.span.clone();
+        let columns = texts(columns);
+        let before = self.problems.len();
+        if columns.is_empty() {
+            self.problems
+                .push(Problem::new(span, "`columns` names none").help("name the columns in the order of the lines"));
+        }
+        for (at, column) in columns.iter().enumerate() {
+            if let Some(first) = columns[..at].iter().find(|other| *other == column) {
+                let problem = Problem::new(column.span.clone(), format!("the column `{column}` is named twice"));
+                self.problems.push(
+                    problem
+                        .also(first.span.clone(), "the first time")
+                        .help("give each column a name of its own"),
+                );
+            }
+        }
+        let byte = match delimiter.value.as_bytes() {
+            [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\r' | b'\n') => Some(*byte),
+            _ => {
+                let message = format!(
+                    "`delimiter` is {:?}, but it is one ASCII character, and no quote or line break",
+                    delimiter.value
+                );
+                self.problems
+                    .push(Problem::new(delimiter.span, message).help("usual are \",\", \";\", \"\\t\" and \"|\""));
+                None
+            }
+        };
+        if self.problems.len() > before {
+            return None;
+        }
+        Some(CsvOptions {
+            columns: columns.into_iter().map(|column| column.value).collect(),
+            delimiter: byte?,
+        })
+    }
+
+    /// Names of sources and stages stand before a dot in "stage.branch", in metrics and in logs.
+    fn name(&mut self, what: &str, name: &Spanned<String>) -> Option<()> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if !name.is_empty() && name.len() <= 64 && name.chars().all(plain) {
+            return Some(());
+        }
+        let message = format!("the {what} \"{name}\" has no proper name");
+        let help = "a name has 1 to 64 letters, digits, `-` and `_`";
+        self.problems.push(Problem::new(name.span.clone(), message).help(help));
+        None
+    }
+
+    fn topic(&mut self, topic: Spanned<String>) -> Option<Spanned<String>> {
+        let Err(rule) = check_topic_name(&topic.value) else {
+            return Some(topic);
+        };
+        let span = if topic.span.is_empty() {
+            self.end.clone()
+        } else {
+            topic.span.clone()
+        };
+        let problem = Problem::new(span, format!("the topic \"{topic}\" {rule}"));
+        self.problems
+            .push(problem.help("a topic has 1 to 249 letters, digits, `.`, `_` and `-`"));
+        None
+    }
+}
+
+fn texts(value: Spanned<Value>) -> Vec<Spanned<String>> {
+    match value.value {
+        Value::Text(text) => vec![Spanned::new(text, value.span)],
+        Value::List(list) => list.into_iter().flat_map(texts).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn plain_format(word: &str) -> Format {
+    match word {
+        "text" => Format::Text,
+        "raw" => Format::Raw,
+        _ => Format::Json,
+    }
+}
+
+/// A field's name is the pointer to that member.
+fn pointer(field: &str) -> String {
+    if field.is_empty() || field.starts_with('/') {
+        return field.into();
+    }
+    format!("/{}", field.replace('~', "~0").replace('/', "~1"))
+}

@@ -1,0 +1,35 @@
+#![doc = include_str!("README.md")]
+
+mod catalog;
+mod check;
+mod config;
+mod declare;
+mod draft;
+mod explain;
+mod flow;
+mod grammar;
+mod json_schema;
+mod plan;
+mod problem;
+mod quantity;
+mod shape;
+mod spanned;
+#[cfg(test)]
+mod tests;
+mod topic;
+mod variable;
+mod walk;
+mod wiring;
+
+pub use catalog::{Catalog, CatalogError, Concern, Described};
+pub use check::{check, load};
+pub use config::Config;
+pub use declare::{Commit, Destination, Dlq, Engine, Pipeline, Sink, Source, Stage, StageInput};
+pub use explain::{Explanation, explain};
+pub use json_schema::json_schema;
+pub use plan::{Feed, Origin, Plan, PlannedBranch, PlannedSink, PlannedSource, PlannedStage, StageEntry};
+pub use problem::{Label, Problem, Report};
+pub use quantity::{duration, size};
+pub use spanned::{Span, Spanned};
+pub use topic::check_topic_name;
+pub use variable::Environment;

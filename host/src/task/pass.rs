@@ -1,0 +1,300 @@
+//! One batch's way through the stages of a pipeline: records in, effects out.
+//!
+//! A stage's call either counts as a whole or not at all. Where it fails (a trap, a time-out, a limit, an answer
+//! against the contract, or the plugin's own error) its batch is halved until the rows that cannot be processed are
+//! alone; they go to the dead-letter queue, and the others go on. What stages before it have done stands: a call has
+//! no effect but its outputs, and those have been checked.
+
+use bumpalo::Bump;
+
+use super::dead_letter::{Cause, FailedAt, Reason, dead_letter};
+use super::effects::{Effects, Outgoing};
+use super::pipeline::{PipelineRuntime, StageRuntime};
+use crate::connect::TopicPartition;
+use crate::format::{Decoder, set_key_and_time};
+use crate::guest::{CallError, GuestError, Instance};
+use crate::limits::BATCH_ROWS_MAX;
+use crate::output::Outputs;
+use crate::pipeline::StageEntry;
+use crate::record::RecordRef;
+
+/// What a task has of its own for each stage and source.
+pub(super) struct Machinery {
+    /// By stage and feed.
+    pub decoders: Vec<Vec<Decoder>>,
+    /// By source: what it takes key and time from; `None` where it takes neither.
+    pub sources: Vec<Option<Decoder>>,
+    /// By stage: an instance for the time of a turn.
+    pub instances: Vec<Option<Instance>>,
+}
+
+/// A stage could not be called at all: the batch is not to blame, and nothing of it counts.
+#[derive(Debug, thiserror::Error)]
+#[error("stage {stage:?} cannot start an instance of its plugin: {source}")]
+pub(super) struct StageDown {
+    pub stage: String,
+    pub source: GuestError,
+}
+
+/// The state of one pass.
+pub(super) struct Pass<'p, 'a> {
+    pub pipeline: &'p PipelineRuntime,
+    pub machinery: &'p mut Machinery,
+    pub arena: &'a Bump,
+    pub place: &'p TopicPartition,
+    pub effects: &'p mut Effects,
+    /// Records for sinks that several branches write, held back until the batch is through.
+    pub held: Vec<Outgoing<'a>>,
+    /// The wall clock that the guests see: one moment for the whole batch.
+    pub now_ms: i64,
+}
+
+impl<'a> Pass<'_, 'a> {
+    /// Takes the records of a source through all stages that it feeds.
+    pub fn source(mut self, source: usize, records: &[RecordRef<'a>]) -> Result<(), StageDown> {
+        let stats = &self.pipeline.stats;
+        stats.records_in.add(records.len() as u64);
+        stats.bytes_in.add(records.iter().map(|record| record.size_bytes() as u64).sum());
+        let pipeline = self.pipeline;
+        let prepared;
+        let records = if self.machinery.sources[source].is_some() {
+            prepared = self.key_and_time(source, records);
+            &prepared[..]
+        } else {
+            records
+        };
+        for chunk in records.chunks(BATCH_ROWS_MAX) {
+            for &entry in &pipeline.source_targets[source] {
+                self.call(entry, chunk)?;
+            }
+        }
+        self.effects.append_in_order(self.held, self.place.partition);
+        Ok(())
+    }
+
+    /// Gives records the key and the event time that stand in their values.
+    fn key_and_time(&mut self, source: usize, records: &[RecordRef<'a>]) -> Vec<RecordRef<'a>> {
+        let planned = &self.pipeline.plan.sources[source];
+        let decoder = self.machinery.sources[source].as_mut().expect("the caller looked");
+        let decoded = decoder.decode(records);
+        let (key, time) = (planned.key_from.is_some(), planned.time_from.is_some());
+        let rows = decoded.rows.iter().enumerate();
+        let prepared = rows.map(|(row, &index)| {
+            set_key_and_time(self.arena, &decoded.table, row, key, time, records[index as usize])
+        });
+        let prepared = prepared.collect();
+        for failed in decoded.failed {
+            let message = failed.error.to_string();
+            let at = self.failed_at(&planned.name, None);
+            let cause = cause(Reason::Decode, "DecodeError", &message);
+            let letter = dead_letter(self.arena, &records[failed.index as usize], &at, &cause);
+            self.bury(letter);
+        }
+        prepared
+    }
+
+    /// Calls a stage with records, and everything behind it with what comes out.
+    fn call(&mut self, entry: StageEntry, records: &[RecordRef<'a>]) -> Result<(), StageDown> {
+        let StageEntry { stage, input, feed } = entry;
+        let pipeline = self.pipeline;
+        let runtime = &pipeline.stages[stage];
+        let stats = &pipeline.stats.stages[stage];
+        let decoded = self.machinery.decoders[stage][feed].decode(records);
+        for failed in &decoded.failed {
+            let message = failed.error.to_string();
+            self.fail(stage, &records[failed.index as usize], &cause(Reason::Decode, "DecodeError", &message));
+        }
+        if decoded.rows.is_empty() {
+            return Ok(());
+        }
+        let filtered: Vec<RecordRef<'a>>;
+        let rows = if decoded.failed.is_empty() {
+            records
+        } else {
+            filtered = decoded.rows.iter().map(|&index| records[index as usize]).collect();
+            &filtered[..]
+        };
+        let instance = match &mut self.machinery.instances[stage] {
+            Some(instance) => instance,
+            empty => empty.insert(runtime.instance().map_err(|source| StageDown {
+                stage: runtime.name.clone(),
+                source,
+            })?),
+        };
+        let answer = instance.process(input, &decoded.table, self.now_ms);
+        stats.guest_ns.add(instance.call_time().as_nanos() as u64);
+        stats.calls.add(1);
+        match answer {
+            Ok(outputs) => {
+                stats.rows_in.add(rows.len() as u64);
+                self.apply(entry, rows, outputs)
+            }
+            Err(error) => {
+                if !matches!(error, CallError::Refused(_)) {
+                    stats.traps.add(1);
+                }
+                if instance.is_poisoned() {
+                    self.machinery.instances[stage] = None;
+                }
+                self.failed_call(entry, rows, &error)
+            }
+        }
+    }
+
+    /// A call failed: the row is at fault if it was alone, else each half has another try.
+    fn failed_call(
+        &mut self,
+        entry: StageEntry,
+        rows: &[RecordRef<'a>],
+        error: &CallError,
+    ) -> Result<(), StageDown> {
+        if rows.len() > 1 {
+            let (front, back) = rows.split_at(rows.len() / 2);
+            self.call(entry, front)?;
+            return self.call(entry, back);
+        }
+        let runtime = &self.pipeline.stages[entry.stage];
+        let plugin = runtime.configured.plugin();
+        let info = plugin.info();
+        let message = error.to_string();
+        tracing::warn!(
+            pipeline = self.pipeline.plan.name,
+            stage = runtime.name,
+            plugin = info.name,
+            version = info.version,
+            topic = &*self.place.topic,
+            partition = self.place.partition,
+            offset = rows[0].offset,
+            "a record could not be processed and went to the dead-letter queue: {message}"
+        );
+        let reason = if matches!(error, CallError::Refused(_)) { Reason::Refused } else { Reason::Call };
+        let cause = Cause {
+            reason,
+            exception: error.kind(),
+            message: &message,
+            frames: error.frames(),
+        };
+        self.fail(entry.stage, &rows[0], &cause);
+        Ok(())
+    }
+
+    /// Writes what a stage answered where the pipeline wants it.
+    fn apply(
+        &mut self,
+        entry: StageEntry,
+        rows: &[RecordRef<'a>],
+        outputs: Outputs,
+    ) -> Result<(), StageDown> {
+        let stage = entry.stage;
+        let pipeline = self.pipeline;
+        let runtime: &StageRuntime = &pipeline.stages[stage];
+        for failure in &outputs.failed {
+            let cause = cause(Reason::Refused, "Refused", &failure.message);
+            self.fail(stage, &rows[failure.row as usize], &cause);
+        }
+        let mut encoded = Vec::with_capacity(runtime.branches.len());
+        let mut unwritable: Vec<(u32, String)> = Vec::new();
+        for (branch, emitted) in runtime.branches.iter().zip(&outputs.branches) {
+            let Some(encoder) = branch.encoders.get(entry.feed) else {
+                encoded.push(None);
+                continue;
+            };
+            let mut written = encoder.encode(self.arena, rows, emitted);
+            unwritable.extend(written.failed.drain(..).map(|failed| (failed.origin, failed.error.to_string())));
+            encoded.push(Some(written));
+        }
+        if !unwritable.is_empty() {
+            self.withdraw(stage, rows, &mut encoded, unwritable);
+        }
+        for (at, (branch, encoded)) in runtime.branches.iter().zip(&encoded).enumerate() {
+            let emitted = encoded.as_ref().map_or(outputs.branches[at].origins.len(), |e| e.records.len());
+            pipeline.stats.stages[stage].branches[at].add(emitted as u64);
+            let Some(encoded) = encoded else { continue };
+            if let Some(sink) = branch.sink {
+                self.emit(sink, branch.writer, &encoded.records);
+            }
+            for &next in &branch.targets {
+                for chunk in encoded.records.chunks(BATCH_ROWS_MAX) {
+                    self.call(next, chunk)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A row of which one output cannot be written has none: takes back the others, and buries the row.
+    fn withdraw(
+        &mut self,
+        stage: usize,
+        rows: &[RecordRef<'a>],
+        encoded: &mut [Option<crate::format::Encoded<'a>>],
+        mut unwritable: Vec<(u32, String)>,
+    ) {
+        unwritable.sort_by_key(|(origin, _)| *origin);
+        unwritable.dedup_by_key(|(origin, _)| *origin);
+        for encoded in encoded.iter_mut().flatten() {
+            let keep: Vec<bool> = encoded
+                .origins
+                .iter()
+                .map(|origin| unwritable.binary_search_by_key(origin, |(bad, _)| *bad).is_err())
+                .collect();
+            let mut at = keep.iter();
+            encoded.records.retain(|_| *at.next().expect("one mark a record"));
+            let mut at = keep.iter();
+            encoded.origins.retain(|_| *at.next().expect("one mark a record"));
+        }
+        for (origin, message) in unwritable {
+            self.fail(stage, &rows[origin as usize], &cause(Reason::Encode, "EncodeError", &message));
+        }
+    }
+
+    fn emit(&mut self, sink: usize, writer: u32, records: &[RecordRef<'a>]) {
+        if self.pipeline.sinks[sink].writers > 1 {
+            self.held.extend(records.iter().map(|&record| Outgoing { sink, record, writer }));
+            return;
+        }
+        for record in records {
+            self.effects.append(sink, record, self.place.partition);
+        }
+    }
+
+    /// Sends a record that a stage could not process to the dead-letter queue.
+    fn fail(&mut self, stage: usize, record: &RecordRef<'a>, cause: &Cause<'_>) {
+        let runtime = &self.pipeline.stages[stage];
+        let plugin = runtime.configured.plugin();
+        let info = plugin.info();
+        self.pipeline.stats.stages[stage].failed.add(1);
+        let at = self.failed_at(&runtime.name, Some((&info.name, &info.version, plugin.digest())));
+        let letter = dead_letter(self.arena, record, &at, cause);
+        self.bury(letter);
+    }
+
+    fn bury(&mut self, record: RecordRef<'a>) {
+        self.pipeline.stats.dead_letters.add(1);
+        let sink = self.pipeline.dlq();
+        self.held.push(Outgoing {
+            sink,
+            record,
+            writer: 0,
+        });
+    }
+
+    fn failed_at<'c>(&'c self, stage: &'c str, plugin: Option<(&'c str, &'c str, &'c str)>) -> FailedAt<'c> {
+        FailedAt {
+            pipeline: &self.pipeline.plan.name,
+            stage,
+            plugin,
+            topic: &self.place.topic,
+            partition: self.place.partition,
+        }
+    }
+}
+
+fn cause<'c>(reason: Reason, exception: &'c str, message: &'c str) -> Cause<'c> {
+    Cause {
+        reason,
+        exception,
+        message,
+        frames: &[],
+    }
+}
