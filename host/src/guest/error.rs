@@ -255,7 +255,8 @@ pub enum CallError {
     },
     /// The call took too long.
     #[error(
-        "the call did not end within {limit:?} of processor time: look for an endless loop, or raise the stage's `time` limit"
+        "the call did not end within {limit:?} of processor time: look for an endless loop (for `process`, the stage's \
+         `time` limit says how long)"
     )]
     Deadline {
         /// How long it may take.

@@ -15,7 +15,7 @@ use super::imports::{Deadline, FIRST_LOOK_TICKS, Host, Misuse, Phase};
 use super::limiter::Limiter;
 use super::plugin::{Configured, Plugin};
 use super::signature;
-use crate::limits::{FAILURE_MESSAGE_BYTES_MAX, GUEST_HANDLES_MAX, StageLimits};
+use crate::limits::{FAILURE_MESSAGE_BYTES_MAX, GUEST_FRAMES_MAX, GUEST_HANDLES_MAX, StageLimits};
 use crate::output::{Emitted, Failure, Outputs, PackedEmission};
 use crate::schema::Signature;
 use crate::table::{Column, Table};
@@ -299,8 +299,13 @@ fn failure(store: &mut Store<Host>, error: wasmtime::Error) -> CallError {
             frames,
         };
     }
-    let message = error.root_cause().to_string();
-    if error.downcast_ref::<Trap>().is_some() {
+    let mut message = error.root_cause().to_string();
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        message = message.trim_start_matches("wasm trap: ").to_owned();
+        // A language that keeps a stack of its own in memory runs out of that one first.
+        if *trap == Trap::MemoryOutOfBounds && is_deep(&frames) {
+            message += ", after deep recursion";
+        }
         return CallError::Trap { message, panic, frames };
     }
     if message.contains("fuel allocated for hostcalls") {
@@ -324,6 +329,12 @@ fn frames(error: &wasmtime::Error) -> Vec<String> {
         None => format!("function {}", frame.func_index()),
     };
     backtrace.frames().iter().map(name).collect()
+}
+
+/// Whether all frames that were kept are a few functions calling each other.
+fn is_deep(frames: &[String]) -> bool {
+    let distinct: std::collections::HashSet<&String> = frames.iter().collect();
+    frames.len() == GUEST_FRAMES_MAX && distinct.len() <= 4
 }
 
 // The task loop hands instances from one worker to another.

@@ -940,3 +940,63 @@ fn a_neighbour_is_not_slowed_by_runaways_on_another_thread() {
     runaways.join().expect("each runaway was ended");
     sandbox.neighbour_works();
 }
+
+/// How often threads of this name went to sleep by themselves.
+fn sleeps_of_threads(name: &str) -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux has it");
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok())
+        .filter(|status| status.starts_with(&format!("Name:\t{name}\n")))
+        .filter_map(|status| {
+            let line = status
+                .lines()
+                .find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        })
+        .sum()
+}
+
+#[test]
+fn an_idle_host_does_not_wake_up() {
+    let mut sandbox = Sandbox::new();
+    sandbox.neighbour_works();
+    // The clock stops some time after the last call.
+    let mut before = sleeps_of_threads("guest-clock");
+    let asleep = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        std::mem::replace(&mut before, sleeps_of_threads("guest-clock")) == before
+    });
+    assert!(asleep, "the clock goes on without a call");
+    // And is there for the next one.
+    let spin = processing("spin", &format!("{SPIN}(unreachable)"));
+    assert!(matches!(call(&sandbox, &spin), Err(CallError::Deadline { .. })));
+    assert!(sleeps_of_threads("guest-clock") > before);
+}
+
+/// Recursion that runs out of a stack which the guest keeps in its memory, as compiled languages do.
+#[test]
+fn deep_recursion_is_named() {
+    let mut sandbox = Sandbox::new();
+    let deep = guest("deep", |g| {
+        g.items = "(global $stack (mut i32) (i32.const 65536))
+            (func $down (param i32)
+              (global.set $stack (i32.sub (global.get $stack) (i32.const 4096)))
+              (i32.store (global.get $stack) (local.get 0))
+              (call $down (i32.add (local.get 0) (i32.const 1)))
+              (i32.store (global.get $stack) (local.get 0)))"
+            .into();
+        g.process = "(call $down (i32.const 0)) (unreachable)".into();
+    });
+    // 16 steps down would leave too few frames to tell.
+    let mut deeper = deep.clone();
+    deeper.items = deeper.items.replace("65536", "0x40000");
+    sandbox.case("deep", |sandbox| {
+        let error = call(sandbox, &deeper).expect_err("runs out").to_string();
+        assert!(
+            error.contains("out of bounds memory access, after deep recursion"),
+            "{error}"
+        );
+        let error = call(sandbox, &deep).expect_err("runs out").to_string();
+        assert!(!error.contains("recursion"), "{error}");
+    });
+}
