@@ -255,7 +255,10 @@ mod tests {
         same!(Option<f64>, vec![None, Some(1.0), None]);
         same!(Option<&str>, vec![Some(""), None, Some("x")]);
         same!(Option<bool>, vec![Some(true), None]);
-        assert!(<Option<i64> as Cell>::OPTIONAL && !<i64 as Cell>::OPTIONAL);
+        assert_eq!(
+            (<Option<i64> as Cell>::OPTIONAL, <i64 as Cell>::OPTIONAL),
+            (true, false)
+        );
     }
 
     #[test]

@@ -1,4 +1,66 @@
 //! Write Millstream plugins in Rust.
+//!
+//! A plugin does not parse records. It says which fields it reads and which it emits, with their types; the host decodes
+//! a batch of records into columns, calls the plugin, and encodes what comes back, whatever the format of the topic is.
+//! This crate hides the columns: a plugin sees rows, which are structs, and emits rows of its branches.
+//!
+//! ```
+//! use millstream_sdk::prelude::*;
+//!
+//! #[derive(Config, Plugin)]
+//! struct Split {
+//!     /// Rides above this amount are high.
+//!     #[config(default = 40.0)]
+//!     threshold: f64,
+//! }
+//!
+//! #[derive(Fields)]
+//! struct Ride {
+//!     #[field(path = "/total_amount")]
+//!     amount: f64,
+//! }
+//!
+//! #[derive(Branches)]
+//! enum By {
+//!     High,
+//!     Low,
+//! }
+//!
+//! impl Processor for Split {
+//!     type Input = Ride;
+//!     type Output = By;
+//!
+//!     fn process(&mut self, ride: Ride, out: &mut Output<By>) -> Result<()> {
+//!         out.emit(if ride.amount > self.threshold { By::High } else { By::Low });
+//!         Ok(())
+//!     }
+//! }
+//!
+//! millstream_sdk::export!(Split);
+//! # fn main() {}
+//! ```
+//!
+//! The crate's `Cargo.toml` says `crate-type = ["cdylib", "rlib"]`; its name, version and description are the plugin's.
+//! `millstream build` makes a component of it.
+//!
+//! # The parts
+//!
+//! - **Rows**: [`derive@Fields`] says where in a record each field lies: in the value, the key, a header, the
+//!   timestamp. A field is a `bool`, `i64`, `f64`, `&str` or `String`, `&[u8]` or `Vec<u8>`, [`Time`] or [`Json`]; an
+//!   [`Option`] of one may be null. [`derive@Inputs`] is for plugins that read several streams. A row that borrows its
+//!   text costs no copy; it has a lifetime, and is named as `Ride<'static>` where a plugin says what it reads.
+//! - **Branches**: [`derive@Branches`] says what is emitted: input rows as they are, or with fields added, or new ones.
+//! - **Kinds**: [`Processor`] sees a row at a time, [`BatchProcessor`] the typed columns of a batch.
+//! - **Settings**: [`derive@Config`] reads a configuration, with all mistakes at once, and describes it by a JSON Schema.
+//!   Where a setting says which field is read, [`Processor::signature`] changes the [`schema`]; where it says how many,
+//!   there is [`AnyRow`].
+//! - **Errors**: a row whose `process` returns an [`Error`] (any error, by `?`) goes to the dead-letter queue with its
+//!   message, and what it emitted is taken back. A panic is a bug: the host isolates the row that causes it.
+//! - **Operators** see what [`log`] and [`metrics`] are told.
+//! - **Tests** run natively, without a host: [`testing`].
+//!
+//! A plugin has no clock, no randomness, no files and no network, and what it remembers between calls must not change
+//! any result: so a failed call can be repeated.
 
 // So that the derive macros and the bindings name this crate by one path, also within it.
 extern crate self as millstream_sdk;

@@ -197,7 +197,7 @@ impl Plan {
             return Err(BuildError::NoManifest { folder: folder.into() });
         }
         let toolchain = Toolchain::find(folder)?;
-        let metadata = toolchain.metadata(&manifest, verbose)?;
+        let metadata = toolchain.metadata(verbose)?;
         // Cargo lists all members of a workspace, also when it is asked in the folder of one.
         let own = metadata
             .packages
@@ -225,8 +225,7 @@ impl Plan {
 
     /// Makes the core modules, by the names of their crates.
     fn compile(&self, verbose: bool) -> Result<BTreeMap<String, PathBuf>, BuildError> {
-        let manifest = self.folder.join("Cargo.toml");
-        let mut cargo = self.toolchain.build(&manifest);
+        let mut cargo = self.toolchain.build();
         // Not where the host or native tests are built: flags and compilers differ.
         cargo.arg("--target-dir").arg(self.target_directory.join("millstream"));
         cargo.arg("--message-format=json-render-diagnostics");
@@ -244,7 +243,7 @@ impl Plan {
             });
         }
         let names: BTreeMap<String, &str> = {
-            let metadata = self.toolchain.metadata(&manifest, false)?;
+            let metadata = self.toolchain.metadata(false)?;
             let name = |package: Package| {
                 let known = self.plugins.iter().find(|plugin| **plugin == package.name)?;
                 Some((package.id, known.as_str()))
@@ -309,4 +308,46 @@ fn show(command: &Command, verbose: bool) {
         line.push_str(&format!(" {}", argument.display()));
     }
     eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(manifest: Option<&str>) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        if let Some(manifest) = manifest {
+            std::fs::create_dir(folder.path().join("src")).expect("made");
+            std::fs::write(folder.path().join("src/lib.rs"), "").expect("written");
+            std::fs::write(folder.path().join("Cargo.toml"), manifest).expect("written");
+        }
+        folder
+    }
+
+    fn refused(folders: Vec<PathBuf>, output: Option<PathBuf>) -> String {
+        let args = Args {
+            folders,
+            output,
+            verbose: false,
+        };
+        run(args).expect_err("is refused").to_string()
+    }
+
+    #[test]
+    fn a_folder_without_a_plugin_is_refused_before_anything_is_compiled() {
+        let empty = folder(None);
+        assert!(refused(vec![empty.path().into()], None).ends_with("has no Cargo.toml"));
+        let library = folder(Some("[package]\nname = \"library\"\nversion = \"0.1.0\"\n"));
+        assert!(refused(vec![library.path().into()], None).contains("`cdylib`"));
+        let broken = folder(Some("[package\n"));
+        assert!(refused(vec![broken.path().into()], None).contains("Cargo.toml"));
+    }
+
+    #[test]
+    fn one_file_is_not_for_several_plugins() {
+        let manifest = "[package]\nname = \"p\"\nversion = \"0.1.0\"\n[lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n";
+        let (one, other) = (folder(Some(manifest)), folder(Some(manifest)));
+        let folders = vec![one.path().into(), other.path().into()];
+        assert!(refused(folders, Some("p.wasm".into())).contains("there are 2 plugins"));
+    }
 }

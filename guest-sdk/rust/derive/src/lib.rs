@@ -7,6 +7,8 @@ mod fields;
 mod inputs;
 mod lifetime;
 mod name;
+#[cfg(test)]
+mod tests;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};

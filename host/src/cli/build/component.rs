@@ -146,3 +146,32 @@ fn file_error(path: &Path, source: io::Error) -> BuildError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(module: &str) -> String {
+        let core = wat::parse_str(module).expect("a module");
+        encode("p", &core)
+            .and_then(|component| summarize("p", &component))
+            .expect_err("is refused")
+            .to_string()
+    }
+
+    #[test]
+    fn a_module_that_is_no_plugin_is_refused() {
+        assert!(refused("(module)").contains("it exports no plugin"));
+        let imports = refused("(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func)))");
+        assert!(imports.contains("wasi_snapshot_preview1"), "{imports}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let absent = folder.path().join("absent.wasm");
+        let error =
+            write("p", &absent, &folder.path().join("o.wasm"), &folder.path().join("s")).expect_err("is absent");
+        assert!(error.to_string().contains("absent.wasm"));
+    }
+}

@@ -23,6 +23,8 @@ const LINKERS: &[&str] = &[
 /// A cargo and a rustc, and how they are told to make WebAssembly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Toolchain {
+    /// Where they are run: rustup chooses by the folder.
+    folder: PathBuf,
     cargo: PathBuf,
     /// The compiler and linker where the standard library is built from source; `None` where it is installed.
     from_source: Option<(PathBuf, PathBuf)>,
@@ -58,6 +60,7 @@ impl Toolchain {
             return Err(format!("its standard library for {TARGET} is not installed"));
         }
         Ok(Toolchain {
+            folder: folder.into(),
             cargo: cargo.into(),
             from_source: None,
         })
@@ -77,6 +80,7 @@ impl Toolchain {
             return Err("there is no linker for WebAssembly (wasm-ld)".into());
         };
         Ok(Toolchain {
+            folder: folder.into(),
             cargo: cargo.into(),
             from_source: Some((rustc.into(), linker)),
         })
@@ -84,7 +88,10 @@ impl Toolchain {
 
     fn cargo(&self) -> Command {
         let mut cargo = Command::new(&self.cargo);
-        cargo.env("RUSTUP_AUTO_INSTALL", "0").stdin(Stdio::null());
+        cargo
+            .current_dir(&self.folder)
+            .env("RUSTUP_AUTO_INSTALL", "0")
+            .stdin(Stdio::null());
         // A cargo that called this program has set these for itself.
         for name in [
             "CARGO",
@@ -106,22 +113,19 @@ impl Toolchain {
     }
 
     /// `cargo build` for WebAssembly, without what is particular to the plugins.
-    pub(super) fn build(&self, manifest: &Path) -> Command {
+    pub(super) fn build(&self) -> Command {
         let mut cargo = self.cargo();
         cargo.args(["build", "--release", "--target", TARGET]);
         if self.from_source.is_some() {
             cargo.arg("-Zbuild-std=std,panic_abort");
         }
-        cargo.arg("--manifest-path").arg(manifest);
         cargo
     }
 
-    /// What cargo knows of the packages of a manifest's workspace.
-    pub(super) fn metadata(&self, manifest: &Path, verbose: bool) -> Result<Metadata, BuildError> {
+    /// What cargo knows of the packages of the folder's workspace.
+    pub(super) fn metadata(&self, verbose: bool) -> Result<Metadata, BuildError> {
         let mut cargo = self.cargo();
-        cargo
-            .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
-            .arg(manifest);
+        cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
         show(&cargo, verbose);
         let output = cargo.output().map_err(|error| cargo_error(&cargo, error))?;
         if !output.status.success() {
