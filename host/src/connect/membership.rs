@@ -191,11 +191,8 @@ impl Membership {
         Ok(())
     }
 
-    /// Groups with live members: their names, the members', and who holds what.
-    pub(crate) fn live(
-        &mut self,
-        now: Instant,
-    ) -> BTreeMap<Arc<str>, (Vec<Arc<str>>, BTreeMap<TopicPartition, Arc<str>>)> {
+    /// Groups with live members.
+    pub(crate) fn live(&mut self, now: Instant) -> BTreeMap<Arc<str>, LiveGroup> {
         self.groups.retain(|_, state| {
             state.expire(now);
             !state.members.is_empty()
@@ -207,12 +204,22 @@ impl Membership {
                 .map(|(tp, (m, _))| (tp.clone(), m.clone()))
                 .collect()
         };
-        let members = |state: &Group| state.members.keys().cloned().collect();
+        let live = |state: &Group| LiveGroup {
+            members: state.members.keys().cloned().collect(),
+            holders: holders(state),
+        };
         self.groups
             .iter()
-            .map(|(name, state)| (name.clone(), (members(state), holders(state))))
+            .map(|(name, state)| (name.clone(), live(state)))
             .collect()
     }
+}
+
+/// Who is alive in a group, and who holds what.
+#[derive(Debug, Default)]
+pub(crate) struct LiveGroup {
+    pub(crate) members: Vec<Arc<str>>,
+    pub(crate) holders: BTreeMap<TopicPartition, Arc<str>>,
 }
 
 impl Group {
@@ -368,7 +375,7 @@ mod tests {
         assert_eq!(held, 4);
         let gone = groups.poll("g", &members[0], end, four).unwrap_err();
         assert!(matches!(gone, LogError::UnknownMember { .. }));
-        assert_eq!(groups.live(end)["g"].0.len(), 4);
+        assert_eq!(groups.live(end)["g"].members.len(), 4);
         assert!(groups.live(end + SESSION_TIME_MAX).is_empty());
     }
 

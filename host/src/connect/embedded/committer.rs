@@ -5,6 +5,7 @@
 //! in memory is read anew: what the disk says is what is true.
 
 use super::engine::{Engine, StoredOffset, block_key, encode_end, end_key, generation_key, io_error, offset_key};
+use super::journal::encode_number;
 use super::queue::Popped;
 use super::topic::{End, Generation, Head, Topic, bytes_between};
 use super::{Down, Shared};
@@ -107,7 +108,15 @@ pub(super) struct Committer {
     /// When retention has something to do; whether that must be found out anew.
     pub(super) retention_deadline: Option<Instant>,
     pub(super) retention_changed: bool,
+    /// Written since the memory of all keyspaces was last summed.
+    unsummed_bytes: u64,
 }
+
+/// All memtables together. The engine bounds each keyspace's alone, and its journals only when one is flushed: with
+/// many topics neither memory nor journals would have a bound.
+const MEMTABLE_BYTES_MAX: u64 = 64 << 20;
+/// How much is written before they are summed again.
+const SUM_BYTES_MIN: u64 = 8 << 20;
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
@@ -115,6 +124,7 @@ impl Committer {
             shared,
             retention_deadline: None,
             retention_changed: true,
+            unsummed_bytes: 0,
         }
     }
 
@@ -179,7 +189,24 @@ impl Committer {
             commit.finish(answer);
         }
         if let Ok(grown) = outcome {
+            self.bound_memory(bytes as u64);
             grown.iter().for_each(|tp| self.shared.subscriptions.notify(tp));
+        }
+    }
+
+    /// Has the largest memtables flushed in the background where all together are too large.
+    fn bound_memory(&mut self, bytes: u64) {
+        self.unsummed_bytes += bytes;
+        if self.unsummed_bytes < SUM_BYTES_MIN {
+            return;
+        }
+        self.unsummed_bytes = 0;
+        let outcome = self
+            .shared
+            .with_engine(|engine| Ok(engine.flush_largest(MEMTABLE_BYTES_MAX)));
+        if let Ok(Err(error)) = outcome {
+            // The next batch meets the same error, and has the engine opened again.
+            tracing::warn!(%error, "memory could not be flushed");
         }
     }
 
@@ -388,7 +415,7 @@ impl Plan {
         if self.batch.is_empty() {
             return Ok(BTreeSet::new());
         }
-        self.put(engine, b"c".to_vec(), number.to_le_bytes().to_vec());
+        self.put(engine, b"c".to_vec(), encode_number(number));
         self.keyspaces
             .values()
             .chain([&engine.meta])

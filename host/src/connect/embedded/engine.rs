@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! keyspace "meta"           key (numbers big-endian)              value
-//!   number of the commit    "c"                                   u64, little-endian
+//!   number of the commit    "c"                                   as `journal` says
 //!   next topic id           "i"                                   u64, little-endian
 //!   topic                   "t" name                              JSON
 //!   generation              "g" topic id (u64) number (u64)       JSON
@@ -14,17 +14,21 @@
 //! Whatever names a keyspace is committed with its first use; one that nothing names is left from a crash, and dropped.
 
 use super::Options;
-use super::folder::{DataFolder, OpenError};
+use super::folder::{DataFolder, Format, OpenError};
+use super::journal::{self, decode_number, encode_number};
 use super::topic::{End, Generation, GenerationRow, Head, Topic, TopicRow};
-use crate::connect::block::parse_head;
+use crate::connect::block::{BlockError, parse_head};
 use crate::connect::{Fetched, LogError, Position, TopicPartition};
 use bytes::Bytes;
 use fjall::config::CompressionPolicy;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions};
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
+};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 /// Where a group goes on, and since when.
@@ -55,30 +59,48 @@ pub(super) struct Engine {
 
 impl Engine {
     /// Opens the engine, replays its journals and reads what is known of topics and groups.
-    pub(super) fn open(folder: &DataFolder, options: &Options) -> Result<Engine, OpenError> {
+    pub(super) fn open(folder: &mut DataFolder, options: &Options) -> Result<Engine, OpenError> {
+        let path = folder.engine();
+        let at = folder.path().to_path_buf();
         let damaged = |detail: String| OpenError::Damaged {
-            folder: folder.path().into(),
+            folder: at.clone(),
             detail,
         };
-        let path = folder.engine();
-        remove_unfinished(&path).map_err(|error| OpenError::io(folder.path(), error))?;
+        match folder.format() {
+            Format::Unfinished if path.exists() => {
+                std::fs::remove_dir_all(&path).map_err(|error| OpenError::io(&at, error))?;
+            }
+            Format::Unfinished => {}
+            Format::Made { .. } => {
+                // Without one of these the engine would begin anew, over or instead of what is there.
+                if let Some(missing) = ENGINE_FILES.iter().find(|file| !path.join(file).exists()) {
+                    return Err(damaged(format!("the storage engine's file {missing} is missing")));
+                }
+                if let Some(detail) = journal::find_damage(&path).map_err(|error| OpenError::io(&at, error))? {
+                    return Err(damaged(detail));
+                }
+            }
+        }
         // The engine has assertions on bytes of its files: a damaged folder is an error, not the end of the process.
-        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&path, options)));
+        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&path, options, folder.format())));
         let (db, meta) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return Err(open_error(folder, error)),
-            Err(panic) => {
-                return Err(damaged(format!(
-                    "the storage engine stopped on it: {}",
-                    panic_text(&*panic)
-                )));
-            }
+            Err(panic) => return Err(damaged(stopped(&*panic))),
         };
         let loaded = catch_unwind(AssertUnwindSafe(|| load(db, meta)));
-        let mut engine = loaded
-            .unwrap_or_else(|panic| Err(format!("the storage engine stopped on it: {}", panic_text(&*panic))))
-            .map_err(damaged)?;
+        let mut engine = loaded.unwrap_or_else(|panic| Err(stopped(&*panic))).map_err(damaged)?;
         engine.generation_bytes_max = options.generation_bytes_max;
+        let number = engine.commit_number.load(Ordering::Relaxed);
+        match folder.format() {
+            Format::Unfinished => folder.set_format(Format::Made { commit_number: number })?,
+            Format::Made { commit_number } if number < commit_number => {
+                return Err(damaged(format!(
+                    "it had {commit_number} commits when it was closed, and has {number}"
+                )));
+            }
+            Format::Made { .. } => {}
+        }
         Ok(engine)
     }
 
@@ -111,12 +133,7 @@ impl Engine {
                 break;
             }
             let read = || read_blocks(&generation, tp, end, bytes_max, &mut fetched);
-            let outcome = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-                Err((
-                    format!("the storage engine stopped on it: {}", panic_text(&*panic)),
-                    end,
-                ))
-            });
+            let outcome = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err((stopped(&*panic), end)));
             if let Err((detail, resume)) = outcome {
                 // What was read before the damage is good; whoever goes on behind it meets the error then.
                 if !fetched.is_empty() {
@@ -176,13 +193,54 @@ impl Engine {
         self.db.keyspace(&keyspace_name(topic_id, number), block_options)
     }
 
+    /// All keyspaces of topics, and the list of topics and groups.
+    pub(super) fn keyspaces(&self) -> Vec<Keyspace> {
+        let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
+        let mut keyspaces = vec![self.meta.clone()];
+        for topic in topics.values() {
+            let generations = topic.generations.read().unwrap_or_else(|e| e.into_inner());
+            keyspaces.extend(
+                generations
+                    .iter()
+                    .filter_map(|generation| generation.keyspace.get().cloned()),
+            );
+        }
+        keyspaces
+    }
+
+    /// Where all memtables together have more than `bytes_max`, begins to flush the largest, until half is left.
+    pub(super) fn flush_largest(&self, bytes_max: u64) -> fjall::Result<()> {
+        let size = |keyspace: &Keyspace| keyspace.tree.active_memtable().size();
+        let mut sized: Vec<_> = self
+            .keyspaces()
+            .into_iter()
+            .map(|keyspace| (size(&keyspace), keyspace))
+            .collect();
+        let mut sum: u64 = sized.iter().map(|(size, _)| size).sum();
+        if sum <= bytes_max {
+            return Ok(());
+        }
+        sized.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
+        for (size, keyspace) in sized {
+            if sum <= bytes_max / 2 {
+                break;
+            }
+            keyspace.rotate_memtable()?;
+            sum -= size;
+        }
+        Ok(())
+    }
+
     /// Takes what the background threads met: once an error was seen nothing is written until the engine is reopened.
     pub(super) fn is_poisoned(&self) -> bool {
         self.db.persist(fjall::PersistMode::Buffer).is_err()
     }
 }
 
-fn open_database(path: &Path, options: &Options) -> fjall::Result<(Database, Keyspace)> {
+/// The engine's version, its own list of keyspaces, and the first keyspace of ours, "meta".
+const ENGINE_FILES: [&str; 3] = ["version", "keyspaces/0/current", "keyspaces/1/current"];
+
+fn open_database(path: &Path, options: &Options, format: Format) -> fjall::Result<(Database, Keyspace)> {
     let db = Database::builder(path)
         .cache_size(options.cache_bytes)
         .max_journaling_size(128 << 20)
@@ -190,6 +248,11 @@ fn open_database(path: &Path, options: &Options) -> fjall::Result<(Database, Key
         .worker_threads(2)
         .open()?;
     let meta = db.keyspace("meta", || KeyspaceCreateOptions::default().max_memtable_size(8 << 20))?;
+    if format == Format::Unfinished {
+        let mut batch = db.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&meta, b"c", encode_number(0));
+        batch.commit()?;
+    }
     Ok((db, meta))
 }
 
@@ -219,6 +282,7 @@ fn load(db: Database, meta: Keyspace) -> Result<Engine, String> {
     let mut generations: BTreeMap<u64, Vec<Generation>> = BTreeMap::new();
     let mut ends: HashMap<(u64, u32), End> = HashMap::new();
     let mut offsets = Offsets::new();
+    let mut commit_number = None;
     for guard in engine.meta.iter() {
         let (key, value) = guard
             .into_inner()
@@ -231,7 +295,7 @@ fn load(db: Database, meta: Keyspace) -> Result<Engine, String> {
         };
         let (kind, rest) = key.split_first().ok_or_else(bad)?;
         match kind {
-            b'c' => *engine.commit_number.get_mut() = u64_le(&value, 0).ok_or_else(bad)?,
+            b'c' => commit_number = Some(decode_number(&value).ok_or_else(bad)?),
             b'i' => *engine.next_topic_id.get_mut() = u64_le(&value, 0).ok_or_else(bad)?,
             b't' => {
                 let row: TopicRow = serde_json::from_slice(&value).map_err(|_| bad())?;
@@ -264,6 +328,8 @@ fn load(db: Database, meta: Keyspace) -> Result<Engine, String> {
             _ => return Err(bad()),
         }
     }
+    // The engine drops a keyspace of which it misses a file: then the list is gone, and all it names would go with it.
+    engine.commit_number = commit_number.ok_or("the list of topics and groups is gone")?.into();
     let mut used: HashSet<String> = HashSet::from(["meta".to_string()]);
     let mut by_name = HashMap::new();
     for (id, row) in topics {
@@ -283,6 +349,11 @@ fn load(db: Database, meta: Keyspace) -> Result<Engine, String> {
                     .map_err(|e| e.to_string())?;
                 let _ = generation.keyspace.set(keyspace);
                 used.insert(name);
+            } else if generation.begun_ms.is_some() {
+                return Err(format!(
+                    "a part of topic {:?} is gone (generation {})",
+                    row.spec.name, generation.number
+                ));
             }
         }
         let head = |p: u32| Head::new(ends.get(&(id, p)).copied().unwrap_or(End::ZERO));
@@ -293,6 +364,7 @@ fn load(db: Database, meta: Keyspace) -> Result<Engine, String> {
             created_ms: row.created_ms,
             generations: RwLock::new(generations.into_iter().map(Arc::new).collect()),
         };
+        check_ends(&topic)?;
         by_name.insert(Arc::from(topic.spec.name.as_str()), Arc::new(topic));
     }
     for name in engine.db.list_keyspace_names() {
@@ -305,6 +377,30 @@ fn load(db: Database, meta: Keyspace) -> Result<Engine, String> {
     engine.topics = RwLock::new(by_name);
     engine.offsets = RwLock::new(offsets);
     Ok(engine)
+}
+
+/// Blocks behind a partition's end were flushed from a commit whose journal is gone.
+fn check_ends(topic: &Topic) -> Result<(), String> {
+    let Some(active) = topic.active() else {
+        return Ok(());
+    };
+    let Some(keyspace) = active.keyspace.get() else {
+        return Ok(());
+    };
+    for (partition, head) in topic.heads.iter().enumerate() {
+        let (partition, next) = (partition as u32, head.end().next_offset);
+        if keyspace
+            .range(block_key(partition, next)..=block_key(partition, u64::MAX))
+            .next()
+            .is_some()
+        {
+            let name = &topic.spec.name;
+            return Err(format!(
+                "{name}[{partition}] has records behind its end {next}: commits are missing from the journal"
+            ));
+        }
+    }
+    Ok(())
 }
 
 type ReadError = (String, u64);
@@ -323,41 +419,36 @@ fn read_blocks(
         return Err(("its generation is gone".into(), end));
     };
     let from = fetched.next_offset();
-    let upper = block_key(tp.partition, end);
-    let mut blocks = keyspace.range(block_key(tp.partition, from)..upper).peekable_blocks();
-    if blocks.peek_base() != Some(from) {
+    let mut blocks = Blocks::new(keyspace.range(block_key(tp.partition, from)..block_key(tp.partition, end)));
+    if !matches!(blocks.peek(), Some(Ok((base, _))) if *base == from) {
         // The record lies within a block: the one whose offset comes before.
         let before = keyspace
             .range(block_key(tp.partition, 0)..block_key(tp.partition, from))
             .next_back();
         if let Some(before) = before {
-            let (base, bytes) = decode_block(before).map_err(|detail| (detail, blocks.peek_base().unwrap_or(end)))?;
-            push_block(fetched, base, bytes, || blocks.peek_base().unwrap_or(end))?;
-        }
-        if fetched.next_offset() == from {
-            return Err(("its block is missing".into(), blocks.peek_base().unwrap_or(end)));
+            let (base, bytes) = decode_block(before).map_err(|detail| (detail, blocks.next_base(end)))?;
+            fetched
+                .push(base, bytes)
+                .map_err(|error| (in_block(base, &error), blocks.next_base(end)))?;
         }
     }
     while fetched.next_offset() < end && (fetched.block_bytes() < bytes_max || fetched.is_empty()) {
-        let Some(block) = blocks.next_block() else {
+        let Some(block) = blocks.next() else {
             return Err(("the blocks from here on are missing".into(), end));
         };
-        let (base, bytes) = block.map_err(|detail| (detail, end))?;
+        let (base, bytes) = block.map_err(|detail| (detail, blocks.next_base(end)))?;
         if base != fetched.next_offset() {
-            return Err((
-                format!("the next block begins at offset {base}"),
-                base.max(fetched.next_offset() + 1),
-            ));
+            return Err((format!("its block is missing, the next begins at offset {base}"), base));
         }
-        push_block(fetched, base, bytes, || blocks.peek_base().unwrap_or(end))?;
+        fetched
+            .push(base, bytes)
+            .map_err(|error| (in_block(base, &error), blocks.next_base(end)))?;
     }
     Ok(())
 }
 
-fn push_block(fetched: &mut Fetched, base: u64, bytes: Bytes, resume: impl FnOnce() -> u64) -> Result<(), ReadError> {
-    fetched
-        .push(base, bytes)
-        .map_err(|error| (format!("in the block at offset {base}: {error}"), resume()))
+fn in_block(base: u64, error: &BlockError) -> String {
+    format!("in the block at offset {base}: {error}")
 }
 
 /// The first record of this time or later among the blocks of a generation, by the blocks' heads.
@@ -401,37 +492,37 @@ fn find_time(
     Ok(None)
 }
 
-/// Blocks of a range, the next one's offset visible before it is read.
+type ReadBlock = Result<(u64, Bytes), String>;
+
+/// Blocks of a range; the next one can be looked at before it is taken.
 struct Blocks {
     iter: fjall::Iter,
-    peeked: Option<Result<(u64, Bytes), String>>,
-}
-
-trait PeekableBlocks {
-    fn peekable_blocks(self) -> Blocks;
-}
-
-impl PeekableBlocks for fjall::Iter {
-    fn peekable_blocks(self) -> Blocks {
-        Blocks {
-            iter: self,
-            peeked: None,
-        }
-    }
+    peeked: Option<ReadBlock>,
 }
 
 impl Blocks {
-    fn peek_base(&mut self) -> Option<u64> {
+    fn new(iter: fjall::Iter) -> Self {
+        Blocks { iter, peeked: None }
+    }
+
+    fn peek(&mut self) -> Option<&ReadBlock> {
         if self.peeked.is_none() {
             self.peeked = self.iter.next().map(decode_block);
         }
-        self.peeked
-            .as_ref()
-            .and_then(|block| block.as_ref().ok().map(|(base, _)| *base))
+        self.peeked.as_ref()
     }
 
-    fn next_block(&mut self) -> Option<Result<(u64, Bytes), String>> {
+    fn next(&mut self) -> Option<ReadBlock> {
         self.peeked.take().or_else(|| self.iter.next().map(decode_block))
+    }
+
+    /// Where the next block begins that can be read.
+    fn next_base(&mut self, end: u64) -> u64 {
+        // More than a few in a row are a damaged table, of which no end can be told.
+        (0..8)
+            .map_while(|_| self.next())
+            .find_map(|block| block.ok().map(|(base, _)| base))
+            .unwrap_or(end)
     }
 }
 
@@ -441,23 +532,8 @@ fn decode_block(guard: fjall::Guard) -> Result<(u64, Bytes), String> {
     Ok((base, Bytes::from_owner(value)))
 }
 
-/// An engine whose making was interrupted has no version mark and nothing in it: it is made anew. One that has
-/// something in it is not touched, and the engine refuses it.
-fn remove_unfinished(path: &Path) -> std::io::Result<()> {
-    if !path.try_exists()? || path.join("version").try_exists()? {
-        return Ok(());
-    }
-    let keyspaces = path.join("keyspaces");
-    let in_use = keyspaces.try_exists()?
-        && std::fs::read_dir(&keyspaces)?.any(|entry| entry.map_or(true, |entry| entry.file_name() != "0"));
-    if in_use {
-        return Ok(());
-    }
-    std::fs::remove_dir_all(path)
-}
-
 fn open_error(folder: &DataFolder, error: fjall::Error) -> OpenError {
-    match io_error(&error) {
+    match io_error(&error).filter(|io| !matches!(io.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists)) {
         Some(io) => OpenError::io(folder.path(), std::io::Error::new(io.kind(), io.to_string())),
         None => OpenError::Damaged {
             folder: folder.path().into(),
@@ -478,11 +554,10 @@ pub(super) fn io_error(error: &fjall::Error) -> Option<&std::io::Error> {
     (io.raw_os_error().is_some()).then_some(io)
 }
 
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+fn stopped(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or(panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message")
-        .to_string()
+    let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    format!("the storage engine stopped on it: {text}")
 }
 
 fn keyspace_name(topic_id: u64, number: u64) -> String {

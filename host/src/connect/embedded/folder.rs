@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! LOCK             locked while a process holds the folder; says which: {"pid", "command", "since"}
-//! FORMAT           the version of everything else
+//! FORMAT           the version of everything else, and the number of the last commit at the last clean stop
 //! engine/          the storage engine's own
 //! millstream.sock  where the holder can be reached
 //! ```
@@ -112,6 +112,47 @@ struct Holder {
 pub(super) struct DataFolder {
     path: PathBuf,
     lock: File,
+    format: Format,
+}
+
+/// What the file FORMAT says beside the version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// The folder is being made: nothing was committed, and whatever is there is made anew.
+    Unfinished,
+    /// It was made, and has at least the commits up to this number.
+    Made {
+        /// Of the last clean stop.
+        commit_number: u64,
+    },
+}
+
+impl Format {
+    fn encode(self) -> String {
+        match self {
+            Format::Unfinished => format!("millstream {FOLDER_VERSION}\nbeing made\n"),
+            Format::Made { commit_number } => format!("millstream {FOLDER_VERSION}\ncommits {commit_number}\n"),
+        }
+    }
+
+    /// # Errors
+    /// The version, where the text names another one; `None` where it is not such a text.
+    fn parse(text: &str) -> Result<Format, Option<u32>> {
+        let (first, rest) = text.split_once('\n').ok_or(None)?;
+        let version: u32 = first
+            .strip_prefix("millstream ")
+            .and_then(|n| n.parse().ok())
+            .ok_or(None)?;
+        if version != FOLDER_VERSION {
+            return Err(Some(version));
+        }
+        if rest == "being made\n" {
+            return Ok(Format::Unfinished);
+        }
+        let number = rest.strip_prefix("commits ").and_then(|n| n.strip_suffix('\n'));
+        let commit_number = number.and_then(|n| n.parse().ok()).ok_or(None)?;
+        Ok(Format::Made { commit_number })
+    }
 }
 
 impl DataFolder {
@@ -142,8 +183,9 @@ impl DataFolder {
         let mut folder = DataFolder {
             path: path.into(),
             lock,
+            format: Format::Unfinished,
         };
-        folder.check_version()?;
+        folder.format = folder.read_format()?;
         // Who holds it is a courtesy to others: on a full disk the lock holds without it.
         let _ = folder.sign();
         Ok(folder)
@@ -157,36 +199,44 @@ impl DataFolder {
         self.path.join(ENGINE)
     }
 
-    fn check_version(&self) -> Result<(), OpenError> {
+    /// What FORMAT says.
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    fn read_format(&self) -> Result<Format, OpenError> {
         let io = |source| OpenError::io(&self.path, source);
+        let damaged = |detail: String| OpenError::Damaged {
+            folder: self.path.clone(),
+            detail,
+        };
         match fs::read_to_string(self.path.join(FORMAT)) {
-            Ok(text) => match text.trim().strip_prefix("millstream ").and_then(|n| n.parse().ok()) {
-                Some(FOLDER_VERSION) => Ok(()),
-                Some(found) if found > FOLDER_VERSION => Err(OpenError::Newer {
+            Ok(text) => Format::parse(&text).map_err(|version| match version {
+                Some(found) if found > FOLDER_VERSION => OpenError::Newer {
                     folder: self.path.clone(),
                     found,
-                }),
-                _ => Err(OpenError::Damaged {
-                    folder: self.path.clone(),
-                    detail: format!("the file {FORMAT} says {:?}", text.chars().take(40).collect::<String>()),
-                }),
-            },
-            Err(error) if error.kind() == ErrorKind::NotFound => self.write_version().map_err(io),
-            Err(error) if error.kind() == ErrorKind::InvalidData => Err(OpenError::Damaged {
-                folder: self.path.clone(),
-                detail: format!("the file {FORMAT} is no text"),
+                },
+                _ => damaged(format!(
+                    "the file {FORMAT} says {:?}",
+                    text.chars().take(40).collect::<String>()
+                )),
             }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                write_format(&self.path, Format::Unfinished).map_err(io)?;
+                Ok(Format::Unfinished)
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                Err(damaged(format!("the file {FORMAT} is no text")))
+            }
             Err(error) => Err(io(error)),
         }
     }
 
-    fn write_version(&self) -> io::Result<()> {
-        let new = self.path.join(FORMAT_NEW);
-        let mut file = File::create(&new)?;
-        file.write_all(format!("millstream {FOLDER_VERSION}\n").as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, self.path.join(FORMAT))?;
-        File::open(&self.path)?.sync_all()
+    /// Replaces FORMAT, durably.
+    pub(super) fn set_format(&mut self, format: Format) -> Result<(), OpenError> {
+        write_format(&self.path, format).map_err(|source| OpenError::io(&self.path, source))?;
+        self.format = format;
+        Ok(())
     }
 
     fn sign(&mut self) -> io::Result<()> {
@@ -208,6 +258,15 @@ impl Drop for DataFolder {
     fn drop(&mut self) {
         let _ = self.lock.set_len(0);
     }
+}
+
+fn write_format(path: &Path, format: Format) -> io::Result<()> {
+    let new = path.join(FORMAT_NEW);
+    let mut file = File::create(&new)?;
+    file.write_all(format.encode().as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path.join(FORMAT))?;
+    File::open(path)?.sync_all()
 }
 
 fn held(path: &Path, lock: &mut File) -> OpenError {

@@ -27,6 +27,7 @@
 mod committer;
 mod engine;
 mod folder;
+mod journal;
 mod queue;
 mod retention;
 mod subscription;
@@ -37,7 +38,7 @@ mod topic;
 pub use folder::{FOLDER_VERSION, OpenError, SOCKET_NAME};
 pub use subscription::Subscription;
 
-use super::membership::{Assignment, Membership};
+use super::membership::{Assignment, LiveGroup, Membership};
 use super::{
     Commit, CommitError, Committed, Fetched, GroupDescription, GroupPartition, LogError, Position, TopicDescription,
     TopicPartition, TopicSpec,
@@ -46,9 +47,10 @@ use crate::limits::{DISK_RESERVE_BYTES, GENERATION_BYTES_MAX};
 use committer::{Change, Committer, Job, PendingCommit};
 use engine::{Engine, Offsets};
 use fjall::AbstractTree;
-use folder::DataFolder;
+use folder::{DataFolder, Format};
 use queue::Queue;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
@@ -131,8 +133,8 @@ impl EmbeddedLog {
     /// Where another process holds the folder, where it may not be written, where a newer program wrote it, and where
     /// it is damaged; nothing was changed then.
     pub fn open(path: &Path, options: Options) -> Result<Arc<EmbeddedLog>, OpenError> {
-        let folder = DataFolder::take(path)?;
-        let engine = Engine::open(&folder, &options)?;
+        let mut folder = DataFolder::take(path)?;
+        let engine = Engine::open(&mut folder, &options)?;
         let shared = Arc::new(Shared {
             path: path.into(),
             options,
@@ -322,8 +324,8 @@ impl EmbeddedLog {
         self.shared.with_engine(|engine| {
             let offsets = engine.offsets.read().unwrap_or_else(|e| e.into_inner());
             let mut described: Vec<_> = offsets
-                .iter()
-                .map(|(group, _)| describe_group(engine, &offsets, group, live.remove(group)))
+                .keys()
+                .map(|group| describe_group(engine, &offsets, group, live.remove(group)))
                 .collect();
             described.extend(
                 live.into_iter()
@@ -400,10 +402,8 @@ impl Drop for EmbeddedLog {
     }
 }
 
-type LiveGroup = (Vec<Arc<str>>, std::collections::BTreeMap<TopicPartition, Arc<str>>);
-
 fn describe_group(engine: &Engine, offsets: &Offsets, group: &str, live: Option<LiveGroup>) -> GroupDescription {
-    let (members, holders) = live.unwrap_or_default();
+    let LiveGroup { members, holders } = live.unwrap_or_default();
     let mut partitions = Vec::new();
     for (tp, stored) in offsets.get(group).into_iter().flatten() {
         let ends = engine.topic(&tp.topic).ok().and_then(|topic| {
@@ -493,8 +493,8 @@ impl Shared {
         let mut state = self.state.write().unwrap_or_else(|e| e.into_inner());
         // The old engine goes before the new one is opened: it holds a lock of its own.
         *state = Err(Down::Failed("it is being opened again".into()));
-        let folder = self.folder.lock().unwrap_or_else(|e| e.into_inner());
-        let Some(folder) = folder.as_ref() else {
+        let mut folder = self.folder.lock().unwrap_or_else(|e| e.into_inner());
+        let Some(folder) = folder.as_mut() else {
             *state = Err(Down::Closed);
             return;
         };
@@ -517,24 +517,27 @@ impl Shared {
     /// The end: flushes what would take time to replay, and gives engine and folder back.
     fn shut(&self) {
         let mut state = self.state.write().unwrap_or_else(|e| e.into_inner());
+        let mut commit_number = None;
         if let Ok(engine) = &*state {
             flush(engine);
+            commit_number = Some(engine.commit_number.load(Ordering::Relaxed));
         }
         *state = Err(Down::Closed);
         drop(state);
-        self.folder.lock().unwrap_or_else(|e| e.into_inner()).take();
+        let folder = self.folder.lock().unwrap_or_else(|e| e.into_inner()).take();
+        if let (Some(mut folder), Some(commit_number)) = (folder, commit_number) {
+            // A number that is too low does no harm: it only tells less of what may be missing one day.
+            if let Err(error) = folder.set_format(Format::Made { commit_number }) {
+                tracing::warn!(%error, "the number of commits is not noted");
+            }
+        }
         self.subscriptions.notify_all();
     }
 }
 
 fn flush(engine: &Engine) {
-    let topics = engine.topics.read().unwrap_or_else(|e| e.into_inner());
-    let generations = topics.values().filter_map(|topic| topic.active());
-    let keyspaces = generations.filter_map(|generation| generation.keyspace.get().cloned());
-    let large: Vec<_> = keyspaces
-        .chain([engine.meta.clone()])
-        .filter(|keyspace| keyspace.tree.active_memtable().size() > CLOSE_FLUSH_BYTES_MIN)
-        .collect();
+    let is_large = |keyspace: &fjall::Keyspace| keyspace.tree.active_memtable().size() > CLOSE_FLUSH_BYTES_MIN;
+    let large: Vec<_> = engine.keyspaces().into_iter().filter(is_large).collect();
     let deadline = Instant::now() + CLOSE_FLUSH_TIME_MAX;
     for keyspace in &large {
         if let Err(error) = keyspace.rotate_memtable() {

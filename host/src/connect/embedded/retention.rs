@@ -128,8 +128,8 @@ impl Committer {
             .lock()
             .unwrap_or_else(|e| e.into_inner())
             .live(Instant::now());
-        if let Some((members, _)) = live.get(group) {
-            let (group, members) = (group.to_string(), members.len());
+        if let Some(live) = live.get(group) {
+            let (group, members) = (group.to_string(), live.members.len());
             return Err(LogError::GroupInUse { group, members }.into());
         }
         let known = |engine: &Engine| {

@@ -1,5 +1,12 @@
 //! The log as its users see it, against the real engine in a folder of its own.
 
+mod crash;
+mod damage;
+mod full;
+mod model;
+mod retention;
+mod scale;
+
 use super::*;
 use crate::connect::{Append, BlockBuilder, GroupOffset};
 use crate::record::Record;

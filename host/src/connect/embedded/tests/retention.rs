@@ -1,0 +1,153 @@
+//! What is kept too long is dropped, and what is not yet too long is kept.
+
+use super::*;
+use crate::connect::TopicSpec;
+
+fn keyspaces(log: &EmbeddedLog) -> usize {
+    log.shared.with_engine(|engine| Ok(engine.db.keyspace_count())).unwrap()
+}
+
+#[test]
+fn by_size_the_oldest_go_and_the_newest_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let retention_bytes = 256 << 10;
+    let log = EmbeddedLog::open(dir.path(), small()).unwrap();
+    let mut spec = TopicSpec::new("t", 2);
+    spec.retention_bytes = Some(retention_bytes);
+    log.create_topic(&spec).unwrap();
+    let text = "x".repeat(10 << 10);
+    for n in 0..200u32 {
+        log.commit(appends(vec![append("t", n % 2, &[&text])])).unwrap();
+    }
+    let check = |log: &EmbeddedLog| {
+        for range in log.topic("t").unwrap().partition_ranges {
+            assert_eq!(range.next_offset, 100);
+            assert!(range.first_offset > 50, "{range:?}");
+        }
+        let bytes: u64 = log
+            .topic("t")
+            .unwrap()
+            .partition_ranges
+            .iter()
+            .map(|range| range.bytes)
+            .sum();
+        assert!(bytes >= retention_bytes && bytes <= 2 * retention_bytes, "{bytes}");
+        assert!(keyspaces(log) <= 8, "{}", keyspaces(log));
+        let tp = TopicPartition::new("t", 1);
+        let first = log.offset_at(&tp, Position::Start).unwrap();
+        assert_eq!(texts(log, &tp, first).len() as u64, 100 - first);
+        let gone = log.fetch(&tp, first - 1, 1).unwrap_err();
+        assert!(matches!(gone, LogError::OffsetOutOfRange { first: f, next: 100, .. } if f == first));
+        first
+    };
+    let first = check(&log);
+    log.close();
+    let log = EmbeddedLog::open(dir.path(), small()).unwrap();
+    assert_eq!(check(&log), first);
+}
+
+#[test]
+fn by_time_a_topic_empties_by_itself_and_keeps_its_offsets() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(dir.path(), small()).unwrap();
+    let mut spec = TopicSpec::new("t", 1);
+    spec.retention_ms = Some(200);
+    log.create_topic(&spec).unwrap();
+    log.create_topic(&TopicSpec::new("u", 1)).unwrap();
+    // Old by its own timestamp, as a replayed record is: retention counts from the append.
+    log.commit(appends(vec![append("t", 0, &["a", "b"]), append("u", 0, &["c"])]))
+        .unwrap();
+    let tp = TopicPartition::new("t", 0);
+    assert_eq!(texts(&log, &tp, 0).len(), 2);
+    let since = Instant::now();
+    while log.offset_at(&tp, Position::Start).unwrap() < 2 {
+        assert!(since.elapsed() < Duration::from_secs(20), "nothing was dropped");
+        std::thread::yield_now();
+    }
+    assert!(since.elapsed() > Duration::from_millis(150), "dropped too early");
+    assert_eq!(texts(&log, &TopicPartition::new("u", 0), 0).len(), 1);
+    log.close();
+    let log = EmbeddedLog::open(dir.path(), small()).unwrap();
+    assert_eq!(
+        log.commit(appends(vec![append("t", 0, &["d"])])).unwrap().base_offsets,
+        [2]
+    );
+    assert_eq!(texts(&log, &tp, 2), [(2, "d".to_string())]);
+}
+
+#[test]
+fn dropped_generations_free_their_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        generation_bytes_max: 8 << 20,
+        ..small()
+    };
+    let log = EmbeddedLog::open(dir.path(), options).unwrap();
+    let mut spec = TopicSpec::new("t", 1);
+    spec.retention_bytes = Some(32 << 20);
+    log.create_topic(&spec).unwrap();
+    let text = "x".repeat(1 << 20);
+    for _ in 0..256 {
+        log.commit(appends(vec![append("t", 0, &[&text])])).unwrap();
+    }
+    log.close();
+    drop(log);
+    let log = EmbeddedLog::open(dir.path(), small()).unwrap();
+    let bytes = folder_bytes(dir.path());
+    // What is kept, and the journals' bound.
+    assert!(bytes < (48 << 20) + (192 << 20), "{bytes} bytes on the disk");
+    drop(log);
+}
+
+fn folder_bytes(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(path).unwrap() {
+        let entry = entry.unwrap();
+        let metadata = entry.metadata().unwrap();
+        bytes += if metadata.is_dir() {
+            folder_bytes(&entry.path())
+        } else {
+            metadata.blocks() * 512
+        };
+    }
+    bytes
+}
+
+#[test]
+fn a_timestamp_is_found_across_generations() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        generation_bytes_max: 1,
+        ..small()
+    };
+    let log = EmbeddedLog::open(dir.path(), options).unwrap();
+    log.create_topic(&TopicSpec::new("t", 1)).unwrap();
+    let tp = TopicPartition::new("t", 0);
+    for times in [[10, 30], [20, 25], [40, 5]] {
+        let mut blocks = BlockBuilder::new();
+        for timestamp_ms in times {
+            let record = Record {
+                timestamp_ms,
+                ..Record::default()
+            };
+            blocks.push(record.at(0)).unwrap();
+        }
+        let topic = "t".into();
+        log.commit(appends(vec![Append {
+            topic,
+            partition: 0,
+            blocks,
+        }]))
+        .unwrap();
+    }
+    assert!(keyspaces(&log) >= 4);
+    for (timestamp_ms, offset) in [(i64::MIN, 0), (10, 0), (11, 1), (30, 1), (31, 4), (40, 4), (41, 6)] {
+        assert_eq!(
+            log.offset_at(&tp, Position::Timestamp(timestamp_ms)),
+            Ok(offset),
+            "{timestamp_ms}"
+        );
+    }
+    assert_eq!(log.offset_at(&tp, Position::Offset(99)), Ok(6));
+}
