@@ -355,7 +355,7 @@ fn cell_error(field: &Field, row: usize, problem: String) -> TableError {
 /// # Errors
 /// `None` where the bytes are no multiple of four.
 pub fn packed_u32(bytes: &[u8]) -> Option<impl ExactSizeIterator<Item = u32> + '_> {
-    if bytes.len() % 4 != 0 {
+    if !bytes.len().is_multiple_of(4) {
         return None;
     }
     Some(
