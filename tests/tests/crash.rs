@@ -94,8 +94,11 @@ fn run(dir: &Path, file: &Path) -> std::process::Command {
     command
 }
 
-/// What must be equal: records by topic, in the order of their source partition, and the group's offsets.
-fn outcome(dir: &Path) -> (Vec<(String, Vec<Record>)>, Vec<Option<u64>>) {
+/// What must be equal: records by topic and partition, in the order of their source partition.
+type Topics = Vec<(String, Vec<Record>)>;
+
+/// All of it, and the group's offsets.
+fn outcome(dir: &Path) -> (Topics, Vec<Option<u64>>) {
     let log = open(dir);
     let topics = ["checked", "high", "low", "crash-dlq"]
         .iter()
