@@ -1,7 +1,7 @@
 //! The loop: batch → decode → stages → effects → commit.
 //!
 //! A [`Task`] is a pipeline's share of one partition. [`Scheduler`]'s workers give tasks their turns; a turn reads
-//! some records, takes them through the stages in one [pass](pass), and keeps what came out as effects, until a commit
+//! some records, takes them through the stages in one pass, and keeps what came out as effects, until a commit
 //! makes outputs, dead letters and offsets true together.
 
 mod dead_letter;
