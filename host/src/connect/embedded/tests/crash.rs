@@ -139,13 +139,13 @@ fn check(folder: &Path, told: u64) -> u64 {
                     .read()
                     .unwrap()
                     .iter()
-                    .filter(|g| g.keyspace.get().is_some())
+                    .filter(|g| g.own_keyspace().is_some())
                     .count()
             };
             Ok((engine.db.keyspace_count(), topics.values().map(named).sum::<usize>()))
         })
         .unwrap();
-    assert_eq!(keyspaces, named + 1);
+    assert_eq!(keyspaces, named + 2);
     n
 }
 
