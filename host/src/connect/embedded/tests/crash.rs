@@ -16,11 +16,11 @@ fn writer() {
         return;
     };
     let options = Options {
-        generation_bytes_max: 4 << 10,
+        generation_bytes_max: 6 << 10,
         ..small()
     };
     let log = EmbeddedLog::open(Path::new(&folder), options).unwrap();
-    for (name, retention_bytes) in [("t", None), ("short", Some(16 << 10))] {
+    for (name, retention_bytes) in [("t", None), ("short", Some(24 << 10))] {
         if log.topic(name).is_err() {
             let spec = TopicSpec {
                 retention_bytes,
