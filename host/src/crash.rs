@@ -17,7 +17,7 @@ pub const LOG_CRASH_POINTS: [&str; 8] = [
     "commit-synced",
     "topic-begin",
     "topic-synced",
-    "generation-keyspace",
+    "generation-begin",
     "retention-begin",
     "retention-synced",
 ];

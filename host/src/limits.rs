@@ -119,6 +119,8 @@ pub const COMMIT_QUEUE_BYTES_MAX: usize = 64 << 20;
 pub const COMMIT_QUEUE_MAX: usize = 4096;
 /// A topic's generation: retention drops whole ones, and looking for a time reads at most one.
 pub const GENERATION_BYTES_MAX: u64 = 1 << 30;
+/// A generation of a topic that has little shares its files with others: dropping it removes at most so much of them.
+pub const SHARED_GENERATION_BYTES_MAX: u64 = 2 << 20;
 /// A name of a consumer group.
 pub const GROUP_NAME_BYTES_MAX: usize = 249;
 /// A member of a consumer group that was not heard of for so long has left it.

@@ -4,9 +4,10 @@
 //! before the batch is on the disk. After any error of the disk the engine is closed and opened again, and everything
 //! in memory is read anew: what the disk says is what is true.
 
-use super::engine::{Engine, StoredOffset, block_key, encode_end, end_key, generation_key, io_error, offset_key};
+use super::engine::{Engine, StoredOffset, encode_end, end_key, generation_key, io_error, offset_key};
 use super::journal::encode_number;
 use super::queue::Popped;
+use super::reading::Home;
 use super::topic::{End, Generation, Head, Topic, bytes_between};
 use super::{Down, Shared};
 use crate::connect::block::now_ms;
@@ -15,12 +16,12 @@ use crate::connect::{
     Block, Commit, CommitError, Committed, Fence, GroupOffset, LogError, TopicPartition, TopicSpec, check_group,
 };
 use crate::crash::crash_point;
-use crate::limits::{BATCH_COMMIT_BYTES_MAX, CALLER_COMMIT_BYTES_MAX};
+use crate::limits::{BATCH_COMMIT_BYTES_MAX, CALLER_COMMIT_BYTES_MAX, SHARED_GENERATION_BYTES_MAX};
 use fjall::{AbstractTree, Keyspace, OwnedWriteBatch, PersistMode};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Called with a commit's outcome, on the committer's thread.
@@ -272,7 +273,7 @@ type After = Box<dyn FnOnce(&Engine)>;
 /// What one batch writes, and what it moves in memory when it is written.
 pub(super) struct Plan {
     batch: OwnedWriteBatch,
-    keyspaces: HashMap<u64, Keyspace>,
+    homes: HashMap<u64, Home>,
     ends: HashMap<(u64, u32), (Arc<Topic>, End)>,
     offsets: Vec<(Arc<str>, TopicPartition, StoredOffset)>,
     begun: Vec<(Arc<Topic>, Generation)>,
@@ -285,7 +286,7 @@ impl Plan {
     fn new(engine: &Engine) -> Self {
         Plan {
             batch: engine.db.batch().durability(Some(PersistMode::SyncData)),
-            keyspaces: HashMap::new(),
+            homes: HashMap::new(),
             ends: HashMap::new(),
             offsets: Vec::new(),
             begun: Vec::new(),
@@ -345,11 +346,11 @@ impl Plan {
         if append.blocks.is_empty() {
             return Ok(base_offset);
         }
-        let keyspace = self.generation(engine, topic)?;
+        let home = self.generation(engine, topic)?;
         for block in &append.blocks {
             self.batch.insert(
-                &keyspace,
-                block_key(append.partition, end.next_offset),
+                &home.keyspace,
+                home.key(append.partition, end.next_offset),
                 &block.bytes[..],
             );
             end.next_offset += u64::from(block.count);
@@ -362,49 +363,74 @@ impl Plan {
         Ok(base_offset)
     }
 
-    /// The keyspace that takes a topic's records: of its newest generation, or of one that begins with this batch.
-    fn generation(&mut self, engine: &Engine, topic: &Arc<Topic>) -> fjall::Result<Keyspace> {
-        if let Some(keyspace) = self.keyspaces.get(&topic.id) {
-            return Ok(keyspace.clone());
+    /// The place that takes a topic's records: of its newest generation, or of one that begins with this batch.
+    fn generation(&mut self, engine: &Engine, topic: &Arc<Topic>) -> fjall::Result<Home> {
+        if let Some(home) = self.homes.get(&topic.id) {
+            return Ok(home.clone());
         }
-        let active = topic.active();
         let ends = topic.ends();
+        let bytes_max = topic.generation_bytes_max(engine.generation_bytes_max);
+        let shared_bytes_max = bytes_max.min(SHARED_GENERATION_BYTES_MAX);
+        let generations = topic.generations.read().unwrap_or_else(|e| e.into_inner()).clone();
+        let active = generations.last();
         let has_room =
-            |g: &Generation| bytes_between(&g.bases, &ends) < topic.generation_bytes_max(engine.generation_bytes_max);
-        let keyspace = match active.as_ref().and_then(|g| g.keyspace.get().filter(|_| has_room(g))) {
-            Some(keyspace) => keyspace.clone(),
+            |g: &Generation| bytes_between(&g.bases, &ends) < if g.shared { shared_bytes_max } else { bytes_max };
+        let home = match active.and_then(|g| g.home.get().filter(|_| has_room(g))) {
+            Some(home) => home.clone(),
             None => {
-                let fresh = active.as_ref().filter(|g| g.keyspace.get().is_none());
-                let generation = Generation {
-                    number: fresh.map_or_else(|| active.as_ref().map_or(0, |g| g.number + 1), |g| g.number),
-                    made_ms: fresh.map_or(self.now_ms, |g| g.made_ms),
-                    begun_ms: Some(self.now_ms),
-                    bases: ends,
-                    keyspace: OnceLock::new(),
-                };
-                let keyspace = engine.generation_keyspace(topic.id, generation.number)?;
-                crash_point("generation-keyspace");
-                let _ = generation.keyspace.set(keyspace.clone());
-                self.put(engine, generation_key(topic.id, generation.number), generation.encode());
+                // One without a record gets its first; one that is full is followed by another.
+                let fresh = active.filter(|g| g.home.get().is_none());
+                let before = generations.iter().rev().nth(usize::from(fresh.is_some()));
+                let full_before = before.is_some_and(|g| bytes_between(&g.bases, &ends) >= shared_bytes_max / 2);
+                let number = active.map_or(0, |g| g.number + u64::from(fresh.is_none()));
+                let made_ms = fresh.map_or(self.now_ms, |g| g.made_ms);
+                let mut generation = Generation::empty(number, made_ms, ends);
+                generation.begun_ms = Some(self.now_ms);
+                generation.shared = !full_before;
+                let home = engine.home(topic.id, number, generation.shared)?;
+                crash_point("generation-begin");
+                let _ = generation.home.set(home.clone());
+                self.put(engine, generation_key(topic.id, number), generation.encode());
                 self.begun.push((topic.clone(), generation));
-                keyspace
+                home
             }
         };
-        self.keyspaces.insert(topic.id, keyspace.clone());
-        Ok(keyspace)
+        self.homes.insert(topic.id, home.clone());
+        Ok(home)
     }
 
     /// Begins a generation without any record, so that the one before it can be dropped whole.
     pub(super) fn begin_generation(&mut self, engine: &Engine, topic: &Arc<Topic>, number: u64) {
-        let generation = Generation {
-            number,
-            made_ms: self.now_ms,
-            begun_ms: None,
-            bases: topic.ends(),
-            keyspace: OnceLock::new(),
-        };
+        let generation = Generation::empty(number, self.now_ms, topic.ends());
         self.put(engine, generation_key(topic.id, number), generation.encode());
         self.begun.push((topic.clone(), generation));
+    }
+
+    /// Removes a generation, `ends` being where it ends. What is returned goes as a whole when this is written; blocks
+    /// among others' are removed one by one.
+    pub(super) fn drop_generation(
+        &mut self,
+        engine: &Engine,
+        topic: &Topic,
+        generation: &Generation,
+        ends: &[End],
+    ) -> Option<Keyspace> {
+        self.remove(engine, generation_key(topic.id, generation.number));
+        if let Some(home) = generation.home.get().filter(|_| generation.shared) {
+            for (partition, (base, end)) in generation.bases.iter().zip(ends).enumerate() {
+                for guard in home.range(partition as u32, base.next_offset, end.next_offset) {
+                    match guard.key() {
+                        Ok(key) => self.batch.remove(&home.keyspace, key),
+                        // Nobody asks for them any more: they take room, no more than that.
+                        Err(error) => {
+                            tracing::warn!(%error, topic = topic.spec.name, "some blocks cannot be removed");
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        generation.own_keyspace()
     }
 
     fn write(mut self, engine: &Engine, number: u64) -> fjall::Result<BTreeSet<TopicPartition>> {
@@ -416,8 +442,9 @@ impl Plan {
             return Ok(BTreeSet::new());
         }
         self.put(engine, b"c".to_vec(), encode_number(number));
-        self.keyspaces
+        self.homes
             .values()
+            .map(|home| &home.keyspace)
             .chain([&engine.meta])
             .try_for_each(|keyspace| wait_for_flushes(engine, keyspace))?;
         crash_point("commit-built");

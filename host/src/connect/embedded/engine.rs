@@ -8,7 +8,8 @@
 //!   generation              "g" topic id (u64) number (u64)       JSON
 //!   end of a partition      "h" topic id (u64) partition (u32)    next offset, bytes, timestamp (u64, u64, i64, little-endian)
 //!   offset of a group       "o" group 0 topic 0 partition (u32)   next offset, committed at (u64, i64, little-endian)
-//! keyspace "log/ID/NUMBER"  partition (u32) base offset (u64)     a block
+//! keyspace "log/ID/NUMBER"  partition (u32) base offset (u64)     a block of a large generation
+//! keyspace "log"            topic id (u64), as above              a block of a small one
 //! ```
 //!
 //! Whatever names a keyspace is committed with its first use; one that nothing names is left from a crash, and dropped.
@@ -16,10 +17,9 @@
 use super::Options;
 use super::folder::{DataFolder, Format, OpenError};
 use super::journal::{self, decode_number, encode_number};
+use super::reading::Home;
 use super::topic::{End, Generation, GenerationRow, Head, Topic, TopicRow};
-use crate::connect::block::{BlockError, parse_head};
-use crate::connect::{Fetched, LogError, Position, TopicPartition};
-use bytes::Bytes;
+use crate::connect::{LogError, TopicPartition};
 use fjall::config::CompressionPolicy;
 use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
@@ -49,6 +49,8 @@ pub(super) type Offsets = BTreeMap<Arc<str>, BTreeMap<TopicPartition, StoredOffs
 pub(super) struct Engine {
     pub(super) db: Database,
     pub(super) meta: Keyspace,
+    /// Of small generations.
+    pub(super) shared: Keyspace,
     /// Of the last commit that is in the engine.
     pub(super) commit_number: AtomicU64,
     pub(super) next_topic_id: AtomicU64,
@@ -83,12 +85,12 @@ impl Engine {
         }
         // The engine has assertions on bytes of its files: a damaged folder is an error, not the end of the process.
         let opened = catch_unwind(AssertUnwindSafe(|| open_database(&path, options, folder.format())));
-        let (db, meta) = match opened {
+        let (db, meta, shared) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return Err(open_error(folder, error)),
             Err(panic) => return Err(damaged(stopped(&*panic))),
         };
-        let loaded = catch_unwind(AssertUnwindSafe(|| load(db, meta)));
+        let loaded = catch_unwind(AssertUnwindSafe(|| load(db, meta, shared)));
         let mut engine = loaded.unwrap_or_else(|panic| Err(stopped(&*panic))).map_err(damaged)?;
         engine.generation_bytes_max = options.generation_bytes_max;
         let number = engine.commit_number.load(Ordering::Relaxed);
@@ -112,98 +114,24 @@ impl Engine {
             .ok_or_else(|| LogError::UnknownTopic { topic: name.into() })
     }
 
-    /// Reads blocks from `from` on: as many as `bytes_max` holds, and one at least where there is one.
-    pub(super) fn fetch(&self, tp: &TopicPartition, from: u64, bytes_max: usize) -> Result<Fetched, LogError> {
-        let topic = self.topic(&tp.topic)?;
-        let next = topic.head(tp.partition)?.end().next_offset;
-        let out_of_range = |first| LogError::OffsetOutOfRange {
-            topic: tp.topic.to_string(),
-            partition: tp.partition,
-            offset: from,
-            first,
-            next,
-        };
-        let first = topic.first_offset(tp.partition);
-        if from < first || from > next {
-            return Err(out_of_range(first));
-        }
-        let mut fetched = Fetched::nothing_at(from);
-        for (generation, end) in topic.generations_from(tp.partition, from, next) {
-            if fetched.block_bytes() >= bytes_max && !fetched.is_empty() {
-                break;
-            }
-            let read = || read_blocks(&generation, tp, end, bytes_max, &mut fetched);
-            let outcome = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err((stopped(&*panic), end)));
-            if let Err((detail, resume)) = outcome {
-                // What was read before the damage is good; whoever goes on behind it meets the error then.
-                if !fetched.is_empty() {
-                    break;
-                }
-                // Retention may have dropped it meanwhile.
-                let first = topic.first_offset(tp.partition);
-                if from < first {
-                    return Err(out_of_range(first));
-                }
-                return Err(LogError::Damaged {
-                    topic: tp.topic.to_string(),
-                    partition: tp.partition,
-                    offset: fetched.next_offset(),
-                    resume,
-                    detail,
-                });
-            }
-        }
-        Ok(fetched)
-    }
-
-    /// The offset of a position.
-    pub(super) fn offset_at(&self, tp: &TopicPartition, position: Position) -> Result<u64, LogError> {
-        let topic = self.topic(&tp.topic)?;
-        let end = topic.head(tp.partition)?.end();
-        let first = topic.first_offset(tp.partition);
-        Ok(match position {
-            Position::Start => first,
-            Position::End => end.next_offset,
-            Position::Offset(offset) => offset.clamp(first, end.next_offset),
-            Position::Timestamp(timestamp_ms) => {
-                // Where all that was before a generation is older, the record is not there.
-                let generations = topic.generations_from(tp.partition, first, end.next_offset);
-                let partition = tp.partition as usize;
-                let newest = |g: &Generation| g.bases.get(partition).map_or(i64::MIN, |base| base.timestamp_max);
-                let ends: Vec<i64> = generations
-                    .iter()
-                    .skip(1)
-                    .map(|(g, _)| newest(g))
-                    .chain([end.timestamp_max])
-                    .collect();
-                for ((generation, generation_end), newest) in generations.iter().zip(ends) {
-                    if newest >= timestamp_ms
-                        && let Some(offset) = find_time(generation, tp, *generation_end, timestamp_ms)?
-                    {
-                        return Ok(offset);
-                    }
-                }
-                end.next_offset
-            }
+    /// Opens or makes the place of a generation's blocks.
+    pub(super) fn home(&self, topic_id: u64, number: u64, shared: bool) -> fjall::Result<Home> {
+        Ok(Home {
+            keyspace: match shared {
+                true => self.shared.clone(),
+                false => self.db.keyspace(&keyspace_name(topic_id, number), block_options)?,
+            },
+            shared_by: shared.then_some(topic_id),
         })
     }
 
-    /// Opens or makes the keyspace of a generation.
-    pub(super) fn generation_keyspace(&self, topic_id: u64, number: u64) -> fjall::Result<Keyspace> {
-        self.db.keyspace(&keyspace_name(topic_id, number), block_options)
-    }
-
-    /// All keyspaces of topics, and the list of topics and groups.
+    /// All keyspaces that are ours.
     pub(super) fn keyspaces(&self) -> Vec<Keyspace> {
         let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
-        let mut keyspaces = vec![self.meta.clone()];
+        let mut keyspaces = vec![self.meta.clone(), self.shared.clone()];
         for topic in topics.values() {
             let generations = topic.generations.read().unwrap_or_else(|e| e.into_inner());
-            keyspaces.extend(
-                generations
-                    .iter()
-                    .filter_map(|generation| generation.keyspace.get().cloned()),
-            );
+            keyspaces.extend(generations.iter().filter_map(|generation| generation.own_keyspace()));
         }
         keyspaces
     }
@@ -237,10 +165,16 @@ impl Engine {
     }
 }
 
-/// The engine's version, its own list of keyspaces, and the first keyspace of ours, "meta".
-const ENGINE_FILES: [&str; 3] = ["version", "keyspaces/0/current", "keyspaces/1/current"];
+/// The engine's version, its own list of keyspaces, and the first two of ours, "meta" and "log".
+const ENGINE_FILES: [&str; 4] = [
+    "version",
+    "keyspaces/0/current",
+    "keyspaces/1/current",
+    "keyspaces/2/current",
+];
 
-fn open_database(path: &Path, options: &Options, format: Format) -> fjall::Result<(Database, Keyspace)> {
+/// The engine, and the keyspaces "meta" and "log".
+fn open_database(path: &Path, options: &Options, format: Format) -> fjall::Result<(Database, Keyspace, Keyspace)> {
     let db = Database::builder(path)
         .cache_size(options.cache_bytes)
         .max_journaling_size(128 << 20)
@@ -248,12 +182,13 @@ fn open_database(path: &Path, options: &Options, format: Format) -> fjall::Resul
         .worker_threads(2)
         .open()?;
     let meta = db.keyspace("meta", || KeyspaceCreateOptions::default().max_memtable_size(8 << 20))?;
+    let shared = db.keyspace("log", block_options)?;
     if format == Format::Unfinished {
         let mut batch = db.batch().durability(Some(PersistMode::SyncAll));
         batch.insert(&meta, b"c", encode_number(0));
         batch.commit()?;
     }
-    Ok((db, meta))
+    Ok((db, meta, shared))
 }
 
 /// Blocks are written once and dropped with their generation: kept apart from their keys, they are never rewritten.
@@ -268,10 +203,11 @@ fn block_options() -> KeyspaceCreateOptions {
         ))
 }
 
-fn load(db: Database, meta: Keyspace) -> Result<Engine, String> {
+fn load(db: Database, meta: Keyspace, shared: Keyspace) -> Result<Engine, String> {
     let mut engine = Engine {
         db,
         meta,
+        shared,
         commit_number: AtomicU64::new(0),
         next_topic_id: AtomicU64::new(0),
         generation_bytes_max: 0,
@@ -310,7 +246,8 @@ fn load(db: Database, meta: Keyspace) -> Result<Engine, String> {
                     made_ms: row.made_ms,
                     begun_ms: row.begun_ms,
                     bases: row.bases,
-                    keyspace: OnceLock::new(),
+                    home: OnceLock::new(),
+                    shared: row.shared,
                 });
             }
             b'h' => {
@@ -330,7 +267,7 @@ fn load(db: Database, meta: Keyspace) -> Result<Engine, String> {
     }
     // The engine drops a keyspace of which it misses a file: then the list is gone, and all it names would go with it.
     engine.commit_number = commit_number.ok_or("the list of topics and groups is gone")?.into();
-    let mut used: HashSet<String> = HashSet::from(["meta".to_string()]);
+    let mut used: HashSet<String> = HashSet::new();
     let mut by_name = HashMap::new();
     for (id, row) in topics {
         let generations = generations.remove(&id).unwrap_or_default();
@@ -341,20 +278,15 @@ fn load(db: Database, meta: Keyspace) -> Result<Engine, String> {
                 row.spec.name
             ));
         }
-        for generation in &generations {
+        for generation in generations.iter().filter(|generation| generation.begun_ms.is_some()) {
             let name = keyspace_name(id, generation.number);
-            if engine.db.keyspace_exists(&name) {
-                let keyspace = engine
-                    .generation_keyspace(id, generation.number)
-                    .map_err(|e| e.to_string())?;
-                let _ = generation.keyspace.set(keyspace);
-                used.insert(name);
-            } else if generation.begun_ms.is_some() {
-                return Err(format!(
-                    "a part of topic {:?} is gone (generation {})",
-                    row.spec.name, generation.number
-                ));
+            if !generation.shared && !engine.db.keyspace_exists(&name) {
+                let (topic, number) = (&row.spec.name, generation.number);
+                return Err(format!("a part of topic {topic:?} is gone (generation {number})"));
             }
+            let home = engine.home(id, generation.number, generation.shared);
+            let _ = generation.home.set(home.map_err(|error| error.to_string())?);
+            used.insert(name);
         }
         let head = |p: u32| Head::new(ends.get(&(id, p)).copied().unwrap_or(End::ZERO));
         let topic = Topic {
@@ -384,16 +316,12 @@ fn check_ends(topic: &Topic) -> Result<(), String> {
     let Some(active) = topic.active() else {
         return Ok(());
     };
-    let Some(keyspace) = active.keyspace.get() else {
+    let Some(home) = active.home.get() else {
         return Ok(());
     };
     for (partition, head) in topic.heads.iter().enumerate() {
         let (partition, next) = (partition as u32, head.end().next_offset);
-        if keyspace
-            .range(block_key(partition, next)..=block_key(partition, u64::MAX))
-            .next()
-            .is_some()
-        {
+        if home.range(partition, next, u64::MAX).next().is_some() {
             let name = &topic.spec.name;
             return Err(format!(
                 "{name}[{partition}] has records behind its end {next}: commits are missing from the journal"
@@ -401,135 +329,6 @@ fn check_ends(topic: &Topic) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-type ReadError = (String, u64);
-
-fn read_blocks(
-    generation: &Generation,
-    tp: &TopicPartition,
-    end: u64,
-    bytes_max: usize,
-    fetched: &mut Fetched,
-) -> Result<(), ReadError> {
-    if fetched.next_offset() >= end {
-        return Ok(());
-    }
-    let Some(keyspace) = generation.keyspace.get() else {
-        return Err(("its generation is gone".into(), end));
-    };
-    let from = fetched.next_offset();
-    let mut blocks = Blocks::new(keyspace.range(block_key(tp.partition, from)..block_key(tp.partition, end)));
-    if !matches!(blocks.peek(), Some(Ok((base, _))) if *base == from) {
-        // The record lies within a block: the one whose offset comes before.
-        let before = keyspace
-            .range(block_key(tp.partition, 0)..block_key(tp.partition, from))
-            .next_back();
-        if let Some(before) = before {
-            let (base, bytes) = decode_block(before).map_err(|detail| (detail, blocks.next_base(end)))?;
-            fetched
-                .push(base, bytes)
-                .map_err(|error| (in_block(base, &error), blocks.next_base(end)))?;
-        }
-    }
-    while fetched.next_offset() < end && (fetched.block_bytes() < bytes_max || fetched.is_empty()) {
-        let Some(block) = blocks.next() else {
-            return Err(("the blocks from here on are missing".into(), end));
-        };
-        let (base, bytes) = block.map_err(|detail| (detail, blocks.next_base(end)))?;
-        if base != fetched.next_offset() {
-            return Err((format!("its block is missing, the next begins at offset {base}"), base));
-        }
-        fetched
-            .push(base, bytes)
-            .map_err(|error| (in_block(base, &error), blocks.next_base(end)))?;
-    }
-    Ok(())
-}
-
-fn in_block(base: u64, error: &BlockError) -> String {
-    format!("in the block at offset {base}: {error}")
-}
-
-/// The first record of this time or later among the blocks of a generation, by the blocks' heads.
-fn find_time(
-    generation: &Generation,
-    tp: &TopicPartition,
-    end: u64,
-    timestamp_ms: i64,
-) -> Result<Option<u64>, LogError> {
-    let Some(keyspace) = generation.keyspace.get() else {
-        return Ok(None);
-    };
-    let base = generation
-        .bases
-        .get(tp.partition as usize)
-        .map_or(0, |base| base.next_offset);
-    let damaged = |offset: u64, detail: String| LogError::Damaged {
-        topic: tp.topic.to_string(),
-        partition: tp.partition,
-        offset,
-        resume: end,
-        detail,
-    };
-    for guard in keyspace.range(block_key(tp.partition, base)..block_key(tp.partition, end)) {
-        let (base, bytes) = decode_block(guard).map_err(|detail| damaged(base, detail))?;
-        let head = parse_head(&bytes).map_err(|error| damaged(base, error.to_string()))?;
-        if head.timestamp_max >= timestamp_ms {
-            let mut block = Fetched::nothing_at(base);
-            block
-                .push(base, bytes)
-                .map_err(|error| damaged(base, error.to_string()))?;
-            let found = block
-                .records()
-                .find(|record| record.timestamp_ms >= timestamp_ms)
-                .map(|record| record.offset);
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-    }
-    Ok(None)
-}
-
-type ReadBlock = Result<(u64, Bytes), String>;
-
-/// Blocks of a range; the next one can be looked at before it is taken.
-struct Blocks {
-    iter: fjall::Iter,
-    peeked: Option<ReadBlock>,
-}
-
-impl Blocks {
-    fn new(iter: fjall::Iter) -> Self {
-        Blocks { iter, peeked: None }
-    }
-
-    fn peek(&mut self) -> Option<&ReadBlock> {
-        if self.peeked.is_none() {
-            self.peeked = self.iter.next().map(decode_block);
-        }
-        self.peeked.as_ref()
-    }
-
-    fn next(&mut self) -> Option<ReadBlock> {
-        self.peeked.take().or_else(|| self.iter.next().map(decode_block))
-    }
-
-    /// Where the next block begins that can be read.
-    fn next_base(&mut self, end: u64) -> u64 {
-        // More than a few in a row are a damaged table, of which no end can be told.
-        (0..8)
-            .map_while(|_| self.next())
-            .find_map(|block| block.ok().map(|(base, _)| base))
-            .unwrap_or(end)
-    }
-}
-
-fn decode_block(guard: fjall::Guard) -> Result<(u64, Bytes), String> {
-    let (key, value) = guard.into_inner().map_err(|error| error.to_string())?;
-    let base = u64_be(&key, 4).ok_or("a key of a block that is none")?;
-    Ok((base, Bytes::from_owner(value)))
 }
 
 fn open_error(folder: &DataFolder, error: fjall::Error) -> OpenError {
@@ -554,7 +353,7 @@ pub(super) fn io_error(error: &fjall::Error) -> Option<&std::io::Error> {
     (io.raw_os_error().is_some()).then_some(io)
 }
 
-fn stopped(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn stopped(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
     format!("the storage engine stopped on it: {text}")
@@ -562,13 +361,6 @@ fn stopped(panic: &(dyn std::any::Any + Send)) -> String {
 
 fn keyspace_name(topic_id: u64, number: u64) -> String {
     format!("log/{topic_id}/{number}")
-}
-
-pub(super) fn block_key(partition: u32, offset: u64) -> [u8; 12] {
-    let mut key = [0; 12];
-    key[..4].copy_from_slice(&partition.to_be_bytes());
-    key[4..].copy_from_slice(&offset.to_be_bytes());
-    key
 }
 
 pub(super) fn topic_key(name: &str) -> Vec<u8> {

@@ -29,6 +29,7 @@ mod engine;
 mod folder;
 mod journal;
 mod queue;
+mod reading;
 mod retention;
 mod subscription;
 #[cfg(test)]

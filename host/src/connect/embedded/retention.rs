@@ -1,8 +1,8 @@
 //! Changes of topics and groups, and the dropping of what is kept no longer: all of it on the committer's thread.
 //!
-//! Retention drops whole generations, which frees their files at once; the first offset moves with them. It counts from
+//! Retention drops whole generations: of a large one the files go at once; the first offset moves with it. It counts from
 //! when a record was appended, so that old records that are replayed are kept as long as others. What is to be kept
-//! for a time or a size is kept at least so long, and at most a quarter longer.
+//! for a time or a size is kept at least so long, and at most half longer.
 
 use super::committer::{Change, Committer};
 use super::engine::{Engine, end_key, generation_key, offset_key, topic_key};
@@ -12,7 +12,7 @@ use crate::connect::{CommitError, LogError, TopicSpec, check_group};
 use crate::crash::crash_point;
 use fjall::Keyspace;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -41,13 +41,7 @@ impl Committer {
             let heads: Vec<Head> = (0..spec.partitions)
                 .map(|_| Head::new(super::topic::End::ZERO))
                 .collect();
-            let first = Generation {
-                number: 0,
-                made_ms: plan.now_ms,
-                begun_ms: None,
-                bases: heads.iter().map(Head::end).collect(),
-                keyspace: OnceLock::new(),
-            };
+            let first = Generation::empty(0, plan.now_ms, heads.iter().map(Head::end).collect());
             let row = TopicRow {
                 id,
                 spec: spec.clone(),
@@ -88,8 +82,11 @@ impl Committer {
             };
             plan.remove(engine, topic_key(name));
             let generations = topic.generations.read().unwrap_or_else(|e| e.into_inner()).clone();
-            for generation in &generations {
-                plan.remove(engine, generation_key(topic.id, generation.number));
+            dropped.clear();
+            let ends = topic.ends();
+            for (at, generation) in generations.iter().enumerate() {
+                let ends = generations.get(at + 1).map_or(&ends, |next| &next.bases);
+                dropped.extend(plan.drop_generation(engine, &topic, generation, ends));
             }
             for partition in 0..topic.spec.partitions {
                 plan.remove(engine, end_key(topic.id, partition));
@@ -100,7 +97,6 @@ impl Committer {
                     plan.remove(engine, offset_key(group, tp));
                 }
             }
-            dropped = generations.iter().filter_map(|g| g.keyspace.get().cloned()).collect();
             let name = name.to_string();
             plan.after(move |engine| {
                 engine.topics.write().unwrap_or_else(|e| e.into_inner()).remove(&*name);
@@ -202,9 +198,14 @@ impl Committer {
                     plan.begin_generation(engine, &topic, number);
                 }
                 let generations = topic.generations.read().unwrap_or_else(|e| e.into_inner()).clone();
-                for generation in generations.iter().filter(|g| g.number < step.keep_from) {
-                    plan.remove(engine, generation_key(topic.id, generation.number));
-                    dropped.extend(generation.keyspace.get().cloned());
+                let ends = topic.ends();
+                for (at, generation) in generations
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, g)| g.number < step.keep_from)
+                {
+                    let ends = generations.get(at + 1).map_or(&ends, |next| &next.bases);
+                    dropped.extend(plan.drop_generation(engine, &topic, generation, ends));
                 }
                 let keep_from = step.keep_from;
                 let topic = topic.clone();
@@ -259,7 +260,7 @@ fn survey(engine: &Engine, now_ms: i64) -> (Option<u64>, Vec<Step>) {
             |since: i64, span: u64| span.saturating_sub(u64::try_from(now_ms.saturating_sub(since)).unwrap_or(0));
         if let Some(retention_ms) = topic.spec.retention_ms {
             let generation_ms = (retention_ms / 4).clamp(1, DAY_MS);
-            if let (Some(begun_ms), Some(_)) = (active.begun_ms, active.keyspace.get()) {
+            if let (Some(begun_ms), Some(_)) = (active.begun_ms, active.home.get()) {
                 match left(begun_ms, generation_ms) {
                     0 => begin = Some(active.number + 1),
                     ms => next = Some(next.map_or(ms, |n| n.min(ms))),

@@ -1,5 +1,6 @@
 //! A topic in memory: the ends of its partitions, and its generations, the oldest first.
 
+use super::reading::Home;
 use crate::connect::{LogError, PartitionDescription, TopicDescription, TopicSpec};
 use fjall::Keyspace;
 use serde::{Deserialize, Serialize};
@@ -56,7 +57,7 @@ impl Head {
     }
 }
 
-/// A stretch of a topic that retention drops as a whole. Its keyspace is made with its first record.
+/// A stretch of a topic that retention drops as a whole. The place of its blocks is chosen with its first record.
 pub(super) struct Generation {
     pub(super) number: u64,
     /// When it was made, and the one before it got its last record.
@@ -65,14 +66,41 @@ pub(super) struct Generation {
     pub(super) begun_ms: Option<i64>,
     /// Where the partitions ended when it was made.
     pub(super) bases: Vec<End>,
-    pub(super) keyspace: OnceLock<Keyspace>,
+    /// Whether its blocks lie in the keyspace that small generations share.
+    pub(super) shared: bool,
+    pub(super) home: OnceLock<Home>,
 }
 
 impl Generation {
+    /// One without a record.
+    pub(super) fn empty(number: u64, made_ms: i64, bases: Vec<End>) -> Self {
+        Generation {
+            number,
+            made_ms,
+            begun_ms: None,
+            bases,
+            shared: true,
+            home: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn base(&self, partition: u32) -> Option<End> {
+        self.bases.get(partition as usize).copied()
+    }
+
+    /// The keyspace that goes with it.
+    pub(super) fn own_keyspace(&self) -> Option<Keyspace> {
+        self.home
+            .get()
+            .filter(|home| home.shared_by.is_none())
+            .map(|home| home.keyspace.clone())
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let row = GenerationRow {
             made_ms: self.made_ms,
             begun_ms: self.begun_ms,
+            shared: self.shared,
             bases: self.bases.clone(),
         };
         serde_json::to_vec(&row).unwrap_or_default()
@@ -84,6 +112,7 @@ impl Generation {
 pub(super) struct GenerationRow {
     pub(super) made_ms: i64,
     pub(super) begun_ms: Option<i64>,
+    pub(super) shared: bool,
     pub(super) bases: Vec<End>,
 }
 
@@ -152,8 +181,9 @@ impl Topic {
         generations.push(Arc::new(generation));
     }
 
-    /// A generation ends at this size: a quarter of what is to be kept, so that at most a quarter more is.
+    /// A generation ends at this size: a quarter of what is to be kept, so that little more is.
     pub(super) fn generation_bytes_max(&self, bytes_max: u64) -> u64 {
+        let bytes_max = bytes_max.max(1);
         self.spec
             .retention_bytes
             .map_or(bytes_max, |bytes| (bytes / 4).clamp(1, bytes_max))
