@@ -1,6 +1,5 @@
 //! `millstream consume`: a topic as JSON lines on stdout, which `produce` reads back.
 
-use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -45,7 +44,7 @@ pub struct Args {
 /// Where the data folder or the topic cannot be used.
 pub fn run(args: Args) -> miette::Result<()> {
     let stop = super::run::stop_signal()?;
-    let broker = connect::open_broker(&args.data.dir, connect::Options::default())?;
+    let broker = connect::open_broker(args.data.existing()?, connect::Options::default())?;
     let mut consumer = Consumer::new(&*broker, &args)?;
     let outcome = consumer.consume(&args, &stop);
     consumer.leave();
@@ -127,7 +126,6 @@ impl<'b> Consumer<'b> {
 
     fn consume(&mut self, args: &Args, stop: &AtomicBool) -> miette::Result<()> {
         let mut left = args.count.unwrap_or(u64::MAX);
-        let mut out = io::stdout().lock();
         let mut lines = Vec::new();
         let mut next = 0;
         while left > 0 && !stop.load(Ordering::Acquire) {
@@ -151,10 +149,9 @@ impl<'b> Consumer<'b> {
                 }
                 got |= position != self.readers[at].position;
                 self.readers[at].position = position;
-                out.write_all(&lines).into_diagnostic()?;
+                super::write_out(&lines)?;
             }
             if got {
-                out.flush().into_diagnostic()?;
                 self.commit()?;
                 continue;
             }

@@ -1,6 +1,5 @@
 //! `millstream explain`: a pipeline as a drawing.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use miette::IntoDiagnostic;
@@ -29,5 +28,5 @@ pub fn run(args: Args) -> miette::Result<()> {
         OutputFormat::Text => pipeline::explain(&plan),
         OutputFormat::Json => serde_json::to_string_pretty(&pipeline::Explanation::new(&plan)).into_diagnostic()? + "\n",
     };
-    std::io::stdout().write_all(text.as_bytes()).into_diagnostic()
+    super::write_out(text.as_bytes())
 }

@@ -1,7 +1,6 @@
 //! `millstream inspect`: what a plugin is, without running records through it.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use miette::IntoDiagnostic;
@@ -30,7 +29,7 @@ pub fn run(args: Args) -> miette::Result<()> {
         OutputFormat::Text => text(&inspection),
         OutputFormat::Json => serde_json::to_string_pretty(&inspection).into_diagnostic()? + "\n",
     };
-    std::io::stdout().write_all(text.as_bytes()).into_diagnostic()
+    super::write_out(text.as_bytes())
 }
 
 fn text(plugin: &Inspection) -> String {

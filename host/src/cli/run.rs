@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use miette::{IntoDiagnostic, WrapErr};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -30,8 +30,8 @@ pub struct Args {
     #[arg(long)]
     until_end: bool,
     /// Worker threads [default: one a core]
-    #[arg(long, value_name = "N")]
-    workers: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    workers: Option<u16>,
 }
 
 /// # Errors
@@ -39,7 +39,7 @@ pub struct Args {
 pub fn run(args: Args) -> miette::Result<()> {
     let mut options = HostOptions::new(args.data.dir)?;
     if let Some(workers) = args.workers {
-        options.workers = workers;
+        options.workers = workers.into();
     }
     let stop = stop_signal()?;
     let mut host = Host::open(&options)?;
@@ -47,8 +47,9 @@ pub fn run(args: Args) -> miette::Result<()> {
     let plans = super::check::plans(&args.files, &catalog)?;
     let _server = connect::serve(host.log().clone()).into_diagnostic()?;
     for plan in plans {
-        tracing::info!(pipeline = plan.name, "started");
+        let name = plan.name.clone();
         host.start(plan, &catalog)?;
+        tracing::info!(pipeline = name, "started");
     }
     work(&mut host, &stop, args.until_end);
     finish(host)
@@ -101,7 +102,6 @@ fn total(host: &Host) -> u64 {
 
 /// Commits and ends everything within [`STOP_TIME_MAX`]: a watchdog sees to it.
 fn finish(mut host: Host) -> miette::Result<()> {
-    let began = Instant::now();
     std::thread::spawn(move || {
         std::thread::sleep(STOP_TIME_MAX);
         eprintln!("millstream: did not stop within {STOP_TIME_MAX:?}; ending now. What was committed is safe.");
@@ -117,8 +117,7 @@ fn finish(mut host: Host) -> miette::Result<()> {
             records_in = stats.records_in.get(),
             dead_letters = stats.dead_letters.get(),
             commits = stats.commits.get(),
-            "stopped after {:?}",
-            began.elapsed()
+            "stopped"
         );
     }
     if !clean {

@@ -1,9 +1,6 @@
 //! Tables for people.
 
-use std::io::Write;
-
 use comfy_table::{Table, presets};
-use miette::IntoDiagnostic;
 
 /// Writes rows under a header to stdout.
 ///
@@ -15,7 +12,10 @@ pub fn print(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> miette
     for row in rows {
         table.add_row(row);
     }
-    writeln!(std::io::stdout(), "{}", table.trim_fmt()).into_diagnostic()
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    super::write_out(format!("{}\n", table.trim_fmt()).as_bytes())
 }
 
 /// A number with spaces between the thousands.
@@ -29,6 +29,11 @@ pub fn count(n: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// So many of something, with the `s` that all but one of them have.
+pub fn plural(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Bytes in the unit that suits them.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use crate::guest::{Configured, GuestError, Runtime};
+use crate::guest::{Configured, GuestError, LoadError, LoadProblem, Runtime};
 use crate::limits::StageLimits;
 use crate::pipeline::{Catalog, CatalogError, Concern, Described};
 
@@ -31,6 +31,13 @@ impl PluginCatalog {
     }
 }
 
+/// What to do about a plugin that is not there.
+const MISSING: &str = "`plugin` is a path relative to the pipeline file; `millstream build DIR` makes the component";
+
+fn missing(problem: &LoadError) -> bool {
+    matches!(&problem.problem, LoadProblem::Read(error) if error.kind() == std::io::ErrorKind::NotFound)
+}
+
 impl Catalog for PluginCatalog {
     fn describe(&self, plugin: &Path, config_json: &str, limits: &StageLimits) -> Result<Described, CatalogError> {
         let error = |message: String, concerns| CatalogError {
@@ -38,7 +45,10 @@ impl Catalog for PluginCatalog {
             help: None,
             concerns,
         };
-        let loaded = self.runtime.load(plugin).map_err(|problem| error(problem.to_string(), Concern::Plugin))?;
+        let loaded = self.runtime.load(plugin).map_err(|problem| CatalogError {
+            help: missing(&problem).then(|| MISSING.into()),
+            ..error(problem.to_string(), Concern::Plugin)
+        })?;
         let configured = loaded.configure(config_json, limits).map_err(|problem| {
             let concerns = match problem {
                 GuestError::Refused { .. } | GuestError::Config { .. } => Concern::Config,
