@@ -211,7 +211,7 @@ fn consume_begins_where_it_is_told() {
 fn a_group_goes_on_where_it_was() {
     let dir = tempfile::tempdir().expect("a folder");
     produce(dir.path(), &["t"], &rides(0..10));
-    let mut read = |args: &[&str]| -> Vec<u64> {
+    let read = |args: &[&str]| -> Vec<u64> {
         let found = lines(&succeed(on(dir.path(), &["consume", "t", "--group", "g"]).args(args)));
         found.iter().map(|record| record["offset"].as_u64().expect("a number")).collect()
     };
@@ -326,7 +326,7 @@ fn a_pipeline_is_checked_drawn_and_run() {
     }
     assert!(document(millstream(["inspect", "-o", "json"]).arg(plugin("enrich")))["digest"].is_string());
 
-    produce(&data, &["rides", "--partitions", "3"], &rides(0..1000));
+    produce(&data, &["rides", "--partitions", "3", "--key", "n"], &rides(0..1000));
     let run = || on(&data, &["run", "--until-end"]).arg(&file).output().expect("the program starts");
     let output = run();
     let said = String::from_utf8_lossy(&output.stderr);

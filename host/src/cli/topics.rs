@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use miette::IntoDiagnostic;
 
-use super::table::{count, human_bytes, human_time, plural, print};
+use super::table::{count, human_bytes, human_duration, human_time, plural, print};
 use super::{DataDir, Output, OutputFormat};
 use crate::connect::{self, Broker, TopicDescription, TopicSpec};
 use crate::limits::PARTITIONS_MAX;
@@ -127,7 +127,7 @@ fn describe(topic: &TopicDescription, format: OutputFormat) -> miette::Result<()
 }
 
 fn retention(spec: &TopicSpec) -> String {
-    let time = spec.retention_ms.map(|ms| format!("{:?}", std::time::Duration::from_millis(ms)));
+    let time = spec.retention_ms.map(human_duration);
     let size = spec.retention_bytes.map(human_bytes);
     match (time, size) {
         (None, None) => "all".into(),
