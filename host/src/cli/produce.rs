@@ -1,7 +1,7 @@
 //! `millstream produce`: records into a topic, from a file or stdin.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -137,7 +137,12 @@ impl Input {
                 let length = about.is_file().then_some(about.len());
                 (Box::new(file), path.display().to_string(), length)
             }
-            None => (Box::new(io::stdin()), "stdin".to_owned(), None),
+            None => {
+                if io::stdin().is_terminal() {
+                    eprintln!("reading records from the terminal, one a line; Ctrl-D ends");
+                }
+                (Box::new(io::stdin()), "stdin".to_owned(), None)
+            }
         };
         let counted = Counted {
             inner: reader,
