@@ -26,7 +26,9 @@ impl Running {
     pub fn start(mut command: Command) -> Running {
         let dir = tempfile::tempdir().expect("a folder");
         let (out, err) = (dir.path().join("out"), dir.path().join("err"));
-        command.stdout(File::create(&out).expect("a file")).stderr(File::create(&err).expect("a file"));
+        command
+            .stdout(File::create(&out).expect("a file"))
+            .stderr(File::create(&err).expect("a file"));
         Running {
             child: Guarded(command.spawn().expect("the program starts")),
             out,
@@ -43,7 +45,9 @@ impl Running {
         let mut command = millstream(["run", "--workers", "2", "--data"]);
         command.arg(data).args(files);
         let mut host = Running::start(command);
-        host.wait_for("the host is at work", |host| host.err().matches("started").count() == files.len());
+        host.wait_for("the host is at work", |host| {
+            host.err().matches("started").count() == files.len()
+        });
         host
     }
 
@@ -134,7 +138,10 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// If it does not start.
 pub fn feed(command: &mut Command, input: &[u8]) -> std::process::Output {
     use std::io::Write;
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program starts");
     let mut stdin = child.stdin.take().expect("it was asked for");
     let input = input.to_vec();

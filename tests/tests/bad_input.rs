@@ -18,7 +18,10 @@ impl Place {
         let place = Place {
             dir: tempfile::tempdir().expect("a folder"),
         };
-        place.produce("rides", "{\"total_amount\":1}\n{\"total_amount\":50}\n{\"total_amount\":2}\n");
+        place.produce(
+            "rides",
+            "{\"total_amount\":1}\n{\"total_amount\":50}\n{\"total_amount\":2}\n",
+        );
         place
     }
 
@@ -46,7 +49,9 @@ impl Place {
     /// What a topic has.
     fn records(&self, topic: &str) -> Vec<Value> {
         let text = succeed(&mut self.on(&["consume", topic, "--until-end"]));
-        text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("a JSON line"))
+            .collect()
     }
 
     fn json(&self, args: &[&str]) -> Value {
@@ -72,7 +77,16 @@ impl Place {
 
 /// An error without what draws its box and breaks its lines.
 fn plain(error: &str) -> String {
-    let text: String = error.chars().map(|c| if "│╰─▶×·╭╮╯".contains(c) { ' ' } else { c }).collect();
+    let text: String = error
+        .chars()
+        .map(|c| {
+            if "│╰─▶×·╭╮╯".contains(c) {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect();
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -88,7 +102,11 @@ fn says_all(error: &str, says: &[&str]) {
         assert!(!text.contains(ugly), "{ugly:?} in:\n{error}");
     }
     let cause = says.iter().max_by_key(|part| part.len()).expect("something is said");
-    assert_eq!(narrow(&text).matches(&narrow(cause)).count(), 1, "{cause:?} is said once in:\n{error}");
+    assert_eq!(
+        narrow(&text).matches(&narrow(cause)).count(),
+        1,
+        "{cause:?} is said once in:\n{error}"
+    );
 }
 
 /// A stage of a plugin under `[stage.s]`, behind the source `rides`.
@@ -100,14 +118,21 @@ const HIGH_LOW: &str = "to = { high = \"h\", low = \"l\" }";
 
 #[test]
 fn a_file_that_is_not_toml() {
-    Place::new().refused("[source.rides]\nthis is [not\n", &["p.toml:2", "not TOML", "`key = value`"]);
+    Place::new().refused(
+        "[source.rides]\nthis is [not\n",
+        &["p.toml:2", "not TOML", "`key = value`"],
+    );
 }
 
 #[test]
 fn a_file_that_is_not_there() {
     let place = Place::new();
     for command in ["check", "explain", "run"] {
-        let error = refuse(millstream([command]).arg(place.dir.path().join("nope.toml")).current_dir(place.dir.path()));
+        let error = refuse(
+            millstream([command])
+                .arg(place.dir.path().join("nope.toml"))
+                .current_dir(place.dir.path()),
+        );
         says_all(&error, &["nope.toml", "No such file", "check the path"]);
     }
     let folder = refuse(millstream(["check"]).arg(place.dir.path()));
@@ -116,7 +141,8 @@ fn a_file_that_is_not_there() {
 
 #[test]
 fn all_unknown_and_missing_keys_are_named_at_once() {
-    let text = "nmae = \"x\"\n[source.rides]\ntiemstamp = \"a\"\n[stage.s]\ninput = \"rides\"\nlimits = { memry = \"1MB\" }\n";
+    let text =
+        "nmae = \"x\"\n[source.rides]\ntiemstamp = \"a\"\n[stage.s]\ninput = \"rides\"\nlimits = { memry = \"1MB\" }\n";
     let says = [
         "no key `nmae`",
         "did you mean `name`?",
@@ -137,18 +163,50 @@ fn files_that_are_no_component_say_what_they_are() {
     let whole = std::fs::read(plugin("enrich")).expect("the plugin");
     // What the program itself keeps of a component is no plugin either.
     let cache = place.dir.path().join("cache");
-    succeed(millstream(["inspect"]).arg(plugin("enrich")).env("MILLSTREAM_CACHE", &cache));
-    let mut kept = std::fs::read_dir(&cache).expect("a folder").map(|entry| entry.expect("an entry").path());
-    let kept = kept.find(|path| path.extension().is_some_and(|end| end == "cwasm")).expect("a compiled one");
+    succeed(
+        millstream(["inspect"])
+            .arg(plugin("enrich"))
+            .env("MILLSTREAM_CACHE", &cache),
+    );
+    let mut kept = std::fs::read_dir(&cache)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path());
+    let kept = kept
+        .find(|path| path.extension().is_some_and(|end| end == "cwasm"))
+        .expect("a compiled one");
     let precompiled = std::fs::read(kept).expect("it can be read");
     let cases: [(&str, &[u8], &[&str]); 7] = [
-        ("core.wasm", b"\0asm\x01\0\0\0", &["is a core module, not a component", "encode it as one"]),
-        ("text.wasm", b"hello, world", &["is a text file, not a WebAssembly component", "name the .wasm file"]),
-        ("wat.wasm", b"(component)", &["is WebAssembly text, not a binary component", "wasm-tools parse"]),
+        (
+            "core.wasm",
+            b"\0asm\x01\0\0\0",
+            &["is a core module, not a component", "encode it as one"],
+        ),
+        (
+            "text.wasm",
+            b"hello, world",
+            &["is a text file, not a WebAssembly component", "name the .wasm file"],
+        ),
+        (
+            "wat.wasm",
+            b"(component)",
+            &["is WebAssembly text, not a binary component", "wasm-tools parse"],
+        ),
         ("empty.wasm", b"", &["is empty", "build the plugin again"]),
-        ("cut.wasm", &whole[..5000], &["is cut off after 5000 bytes", "copy or build it again"]),
-        ("bytes.wasm", &[0xff; 100], &["is no WebAssembly at all", "name the .wasm file"]),
-        ("machine.wasm", &precompiled, &["is a precompiled component", "give the component it was made from"]),
+        (
+            "cut.wasm",
+            &whole[..5000],
+            &["is cut off after 5000 bytes", "copy or build it again"],
+        ),
+        (
+            "bytes.wasm",
+            &[0xff; 100],
+            &["is no WebAssembly at all", "name the .wasm file"],
+        ),
+        (
+            "machine.wasm",
+            &precompiled,
+            &["is a precompiled component", "give the component it was made from"],
+        ),
     ];
     for (name, bytes, says) in cases {
         let path = place.file(name, bytes);
@@ -157,7 +215,14 @@ fn files_that_are_no_component_say_what_they_are() {
         place.refused(&stage(Path::new(name), ""), &all);
         says_all(&refuse(millstream(["inspect"]).arg(path)), says);
     }
-    place.refused(&stage(Path::new("nope.wasm"), ""), &["nope.wasm: cannot be read: No such file", "relative to the pipeline file", "millstream build"]);
+    place.refused(
+        &stage(Path::new("nope.wasm"), ""),
+        &[
+            "nope.wasm: cannot be read: No such file",
+            "relative to the pipeline file",
+            "millstream build",
+        ],
+    );
 }
 
 #[test]
@@ -170,7 +235,11 @@ fn a_component_of_another_contract_version_names_both() {
         }
     }
     let path = place.file("other.wasm", &bytes);
-    let says = ["was built for version 0.9.0 of the contract", "this host speaks 0.1.0", "build it with the SDK of this host's release"];
+    let says = [
+        "was built for version 0.9.0 of the contract",
+        "this host speaks 0.1.0",
+        "build it with the SDK of this host's release",
+    ];
     place.refused(&stage(Path::new("other.wasm"), ""), &says);
     says_all(&refuse(millstream(["inspect"]).arg(path)), &says);
 }
@@ -205,19 +274,40 @@ fn stages_in_a_circle() {
         "[source.rides]\n[stage.a]\nplugin = {plugin:?}\ninput = [\"rides\", \"b.high\"]\nto = {{ high = \"x\", low = \"y\" }}\n\
          [stage.b]\nplugin = {plugin:?}\ninput = \"a.high\"\nto = {{ high = \"z\", low = \"w\" }}\n"
     );
-    Place::new().refused(&text, &["the stages go in a circle: a → b → a", "let one of them read something else"]);
+    Place::new().refused(
+        &text,
+        &[
+            "the stages go in a circle: a → b → a",
+            "let one of them read something else",
+        ],
+    );
 }
 
 #[test]
 fn an_unset_variable() {
     let text = stage(&plugin("branch-by-amount"), HIGH_LOW).replace("\"h\"", "\"${MILLSTREAM_TEST_UNSET}\"");
-    Place::new().refused(&text, &["the variable `MILLSTREAM_TEST_UNSET` is not set", "p.toml:5", "${MILLSTREAM_TEST_UNSET:-…}"]);
+    Place::new().refused(
+        &text,
+        &[
+            "the variable `MILLSTREAM_TEST_UNSET` is not set",
+            "p.toml:5",
+            "${MILLSTREAM_TEST_UNSET:-…}",
+        ],
+    );
 }
 
 #[test]
 fn a_configuration_that_the_plugin_refuses() {
-    let text = stage(&plugin("branch-by-amount"), &format!("config = {{ threshold = \"x\", what = 1 }}\n{HIGH_LOW}"));
-    let says = ["p.toml:5:10", "refuses its configuration", "`what` is not a setting", "`threshold` must be a number"];
+    let text = stage(
+        &plugin("branch-by-amount"),
+        &format!("config = {{ threshold = \"x\", what = 1 }}\n{HIGH_LOW}"),
+    );
+    let says = [
+        "p.toml:5:10",
+        "refuses its configuration",
+        "`what` is not a setting",
+        "`threshold` must be a number",
+    ];
     Place::new().refused(&text, &says);
 }
 
@@ -225,13 +315,22 @@ fn a_configuration_that_the_plugin_refuses() {
 fn plugins_that_misbehave_while_they_are_configured() {
     let place = Place::new();
     let cases: [(&str, &[&str]); 4] = [
-        ("configure-error", &["refuses its configuration: this configuration is refused, as it asks to be"]),
+        (
+            "configure-error",
+            &["refuses its configuration: this configuration is refused, as it asks to be"],
+        ),
         ("configure-panic", &["`configure` failed", "a panic in configure"]),
-        ("configure-memory", &["its limit is 67108864", "raise the stage's `memory` limit"]),
+        (
+            "configure-memory",
+            &["its limit is 67108864", "raise the stage's `memory` limit"],
+        ),
         ("duplicate-branches", &["breaks the contract", "out"]),
     ];
     for (kind, says) in cases {
-        let text = stage(&plugin("chaos"), &format!("config = {{ kind = \"{kind}\" }}\nto.out = \"o\""));
+        let text = stage(
+            &plugin("chaos"),
+            &format!("config = {{ kind = \"{kind}\" }}\nto.out = \"o\""),
+        );
         let mut all = vec!["the stage `s`", "chaos 0.1.0"];
         all.extend(says);
         place.refused(&text, &all);
@@ -243,20 +342,49 @@ fn plugins_that_misbehave_while_they_are_configured() {
 #[test]
 fn a_plugin_that_loops_while_it_is_configured() {
     let place = Place::new();
-    let text = stage(&plugin("chaos"), "config = { kind = \"configure-loop\" }\nto.out = \"o\"");
+    let text = stage(
+        &plugin("chaos"),
+        "config = { kind = \"configure-loop\" }\nto.out = \"o\"",
+    );
     let error = refuse(place.on(&["run"]).arg(place.file("p.toml", text)));
-    says_all(&error, &["p.toml:3:10", "chaos 0.1.0: `configure` failed", "did not end within 5s of processor time", "look for an endless loop"]);
-    assert!(!plain(&error).contains("`time` limit"), "no limit of the stage would help: {error}");
+    says_all(
+        &error,
+        &[
+            "p.toml:3:10",
+            "chaos 0.1.0: `configure` failed",
+            "did not end within 5s of processor time",
+            "look for an endless loop",
+        ],
+    );
+    assert!(
+        !plain(&error).contains("`time` limit"),
+        "no limit of the stage would help: {error}"
+    );
 }
 
 #[test]
 fn two_pipelines_of_one_name() {
     let place = Place::new();
     let text = stage(&plugin("branch-by-amount"), HIGH_LOW);
-    let (one, two) = (place.file("one.toml", format!("name = \"p\"\n{text}")), place.file("p.toml", text));
+    let (one, two) = (
+        place.file("one.toml", format!("name = \"p\"\n{text}")),
+        place.file("p.toml", text),
+    );
     for command in ["check", "run"] {
-        let error = refuse(millstream([command]).args([&one, &two]).env("MILLSTREAM_DATA", place.data()));
-        says_all(&error, &["one.toml", "p.toml", "are both named \"p\"", "give one of them another `name`"]);
+        let error = refuse(
+            millstream([command])
+                .args([&one, &two])
+                .env("MILLSTREAM_DATA", place.data()),
+        );
+        says_all(
+            &error,
+            &[
+                "one.toml",
+                "p.toml",
+                "are both named \"p\"",
+                "give one of them another `name`",
+            ],
+        );
     }
     assert_eq!(place.json(&["groups", "-o", "json"]), json!([]));
 }
@@ -265,7 +393,9 @@ fn two_pipelines_of_one_name() {
 fn header<'r>(record: &'r Value, name: &str) -> &'r str {
     let headers = record["headers"].as_array().expect("headers are pairs");
     let header = headers.iter().rev().find(|header| header[0] == name);
-    header.and_then(|header| header[1].as_str()).unwrap_or_else(|| panic!("{name} in {headers:?}"))
+    header
+        .and_then(|header| header[1].as_str())
+        .unwrap_or_else(|| panic!("{name} in {headers:?}"))
 }
 
 #[test]
@@ -286,13 +416,20 @@ fn records_that_do_not_fit_become_dead_letters_and_the_rest_goes_on() {
     ];
     let mut input = String::new();
     for (n, (record, _)) in broken.iter().enumerate() {
-        input += &format!("{record}\n{{\"total_amount\":{n},\"x\":\"{}\"}}\n", if n == 0 { &megabyte } else { "" });
+        input += &format!(
+            "{record}\n{{\"total_amount\":{n},\"x\":\"{}\"}}\n",
+            if n == 0 { &megabyte } else { "" }
+        );
     }
     input += "{\"key\":null,\"value\":{\"total_amount\":60}}\n";
     place.produce("in", &input);
     let text = stage(&plugin("branch-by-amount"), HIGH_LOW).replace("rides", "in");
     let said = {
-        let output = place.on(&["run", "--until-end"]).arg(place.file("p.toml", text)).output().expect("it starts");
+        let output = place
+            .on(&["run", "--until-end"])
+            .arg(place.file("p.toml", text))
+            .output()
+            .expect("it starts");
         assert_eq!(output.status.code(), Some(0));
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
@@ -302,9 +439,17 @@ fn records_that_do_not_fit_become_dead_letters_and_the_rest_goes_on() {
     assert_eq!(letters.len(), broken.len());
     for (n, (letter, (record, why))) in letters.iter().zip(&broken).enumerate() {
         for member in ["key", "value", "value_base64"] {
-            assert_eq!(letter.get(member).unwrap_or(&Value::Null), record.get(member).unwrap_or(&Value::Null), "the bytes as they were");
+            assert_eq!(
+                letter.get(member).unwrap_or(&Value::Null),
+                record.get(member).unwrap_or(&Value::Null),
+                "the bytes as they were"
+            );
         }
-        assert!(header(letter, "__streams.errors.message").contains(why), "{why}: {}", header(letter, "__streams.errors.message"));
+        assert!(
+            header(letter, "__streams.errors.message").contains(why),
+            "{why}: {}",
+            header(letter, "__streams.errors.message")
+        );
         assert_eq!(header(letter, "__millstream.reason"), "decode");
         assert_eq!(header(letter, "__streams.errors.topic"), "in");
         assert_eq!(header(letter, "__streams.errors.offset"), (2 * n).to_string());
@@ -330,16 +475,39 @@ fn a_plugin_that_fails_in_a_batch_costs_one_record() {
         ("failed-row", "refused", ""),
     ];
     for (kind, reason, why) in cases {
-        let text = stage(&plugin("chaos"), &format!("config = {{ kind = \"{kind}\" }}\nto.out = \"{kind}\"\nlimits = {{ time = \"50ms\" }}"));
+        let text = stage(
+            &plugin("chaos"),
+            &format!("config = {{ kind = \"{kind}\" }}\nto.out = \"{kind}\"\nlimits = {{ time = \"50ms\" }}"),
+        );
         let file = place.file(&format!("p-{kind}.toml"), text.replace("rides", "in"));
         let output = place.on(&["run", "--until-end"]).arg(file).output().expect("it starts");
-        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-        let numbers: Vec<_> = place.records(kind).iter().map(|record| record["value"]["n"].as_u64().expect("a number")).collect();
-        assert_eq!(numbers, (0..900).filter(|n| *n != 500).collect::<Vec<_>>(), "{kind}: the rest, in order");
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let numbers: Vec<_> = place
+            .records(kind)
+            .iter()
+            .map(|record| record["value"]["n"].as_u64().expect("a number"))
+            .collect();
+        assert_eq!(
+            numbers,
+            (0..900).filter(|n| *n != 500).collect::<Vec<_>>(),
+            "{kind}: the rest, in order"
+        );
         let letters = place.records(&format!("p-{kind}-dlq"));
-        assert_eq!((letters.len(), &letters[0]["value"]), (1, &json!({"n": 500, "poison": true})), "{kind}");
+        assert_eq!(
+            (letters.len(), &letters[0]["value"]),
+            (1, &json!({"n": 500, "poison": true})),
+            "{kind}"
+        );
         assert_eq!(header(&letters[0], "__millstream.reason"), reason, "{kind}");
-        assert!(header(&letters[0], "__streams.errors.message").contains(why), "{kind}: {letters:?}");
+        assert!(
+            header(&letters[0], "__streams.errors.message").contains(why),
+            "{kind}: {letters:?}"
+        );
         if kind == "panic" {
             assert!(header(&letters[0], "__streams.errors.stacktrace").contains("process"));
         }
@@ -350,8 +518,20 @@ fn a_plugin_that_fails_in_a_batch_costs_one_record() {
 fn input_that_produce_cannot_read_is_named_with_its_line_and_what_came_before_is_committed() {
     let place = Place::new();
     let ragged = place.file("ragged.csv", "a,b\n1,2\n3,4\n5\n6,7\n");
-    let error = refuse(place.on(&["produce", "csv", "--format", "csv"]).arg("--file").arg(&ragged));
-    says_all(&error, &["ragged.csv, line 4: 2 columns expected", "1 found", "2 records in csv, committed"]);
+    let error = refuse(
+        place
+            .on(&["produce", "csv", "--format", "csv"])
+            .arg("--file")
+            .arg(&ragged),
+    );
+    says_all(
+        &error,
+        &[
+            "ragged.csv, line 4: 2 columns expected",
+            "1 found",
+            "2 records in csv, committed",
+        ],
+    );
     assert_eq!(place.records("csv").len(), 2);
 
     let refused = |topic: &str, args: &[&str], input: &str, says: &[&str], records: usize| {
@@ -360,14 +540,50 @@ fn input_that_produce_cannot_read_is_named_with_its_line_and_what_came_before_is
         says_all(&String::from_utf8_lossy(&output.stderr), says);
         assert_eq!(place.records(topic).len(), records, "{topic}: what came before");
     };
-    refused("cut", &[], "{\"a\":1}\n{\"a\":\n{\"a\":3}\n", &["stdin, line 2", "not JSON", "the text ends there"], 1);
-    refused("no-record", &[], "{\"a\":1}\n\n{\"value\":1,\"colour\":2}\n", &["stdin, line 3", "\"colour\"", "{\"value\":{…}}"], 1);
-    refused("time", &["--timestamp", "at"], "{\"at\":5}\n{\"at\":\"noon\"}\n{\"at\":6}\n", &["stdin, line 2", "noon"], 1);
+    refused(
+        "cut",
+        &[],
+        "{\"a\":1}\n{\"a\":\n{\"a\":3}\n",
+        &["stdin, line 2", "not JSON", "the text ends there"],
+        1,
+    );
+    refused(
+        "no-record",
+        &[],
+        "{\"a\":1}\n\n{\"value\":1,\"colour\":2}\n",
+        &["stdin, line 3", "\"colour\"", "{\"value\":{…}}"],
+        1,
+    );
+    refused(
+        "time",
+        &["--timestamp", "at"],
+        "{\"at\":5}\n{\"at\":\"noon\"}\n{\"at\":6}\n",
+        &["stdin, line 2", "noon"],
+        1,
+    );
     let too_large = format!("{{\"a\":1}}\n{{\"a\":\"{}\"}}\n{{\"a\":2}}\n", "x".repeat(3_000_000));
-    refused("large", &[], &too_large, &["stdin, line 2", "bytes of value are more than the 2097152", "split it"], 1);
+    refused(
+        "large",
+        &[],
+        &too_large,
+        &["stdin, line 2", "bytes of value are more than the 2097152", "split it"],
+        1,
+    );
     let key = format!("{{\"value\":1}}\n{{\"value\":1,\"key\":\"{}\"}}\n", "k".repeat(5000));
-    refused("key", &[], &key, &["stdin, line 2", "5000 bytes of key are more than the 4096"], 1);
-    refused("column", &["--format", "csv", "--key", "c"], "a,b\n1,2\n", &["stdin has no column \"c\" for --key", "its columns: a, b"], 0);
+    refused(
+        "key",
+        &[],
+        &key,
+        &["stdin, line 2", "5000 bytes of key are more than the 4096"],
+        1,
+    );
+    refused(
+        "column",
+        &["--format", "csv", "--key", "c"],
+        "a,b\n1,2\n",
+        &["stdin has no column \"c\" for --key", "its columns: a, b"],
+        0,
+    );
 }
 
 #[test]
@@ -377,13 +593,33 @@ fn names_that_cannot_be_and_things_that_are_not_there() {
     let name = &["topic \"a/b\" cannot be made", "a-z, A-Z, 0-9"];
     says_all(&refuse(&mut place.on(&["produce", "a/b"])), name);
     says_all(&refuse(&mut place.on(&["topics", "create", "a/b"])), name);
-    says_all(&refuse(&mut place.on(&["topics", "create", "rides"])), &["there is already a topic \"rides\""]);
-    for args in [&["consume", "nope"][..], &["topics", "delete", "nope"], &["topics", "describe", "nope"]] {
-        says_all(&refuse(&mut place.on(args)), &["there is no topic \"nope\"", "`millstream topics create nope`"]);
+    says_all(
+        &refuse(&mut place.on(&["topics", "create", "rides"])),
+        &["there is already a topic \"rides\""],
+    );
+    for args in [
+        &["consume", "nope"][..],
+        &["topics", "delete", "nope"],
+        &["topics", "describe", "nope"],
+    ] {
+        says_all(
+            &refuse(&mut place.on(args)),
+            &["there is no topic \"nope\"", "`millstream topics create nope`"],
+        );
     }
-    says_all(&refuse(&mut place.on(&["groups", "delete", "nope"])), &["there is no consumer group \"nope\""]);
-    says_all(&refuse(place.on(&["produce", "new"]).args(["--file", "nope.csv"])), &["nope.csv cannot be read", "No such file"]);
-    assert_eq!(place.json(&["topics", "-o", "json"]), before, "nothing was made on the way");
+    says_all(
+        &refuse(&mut place.on(&["groups", "delete", "nope"])),
+        &["there is no consumer group \"nope\""],
+    );
+    says_all(
+        &refuse(place.on(&["produce", "new"]).args(["--file", "nope.csv"])),
+        &["nope.csv cannot be read", "No such file"],
+    );
+    assert_eq!(
+        place.json(&["topics", "-o", "json"]),
+        before,
+        "nothing was made on the way"
+    );
     for args in [
         &["topics", "create", "t", "--partitions", "0"][..],
         &["topics", "create", "t", "--partitions", "5000"],
@@ -396,8 +632,24 @@ fn names_that_cannot_be_and_things_that_are_not_there() {
         let output = place.on(args).output().expect("it starts");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-        assert!(said.contains(args[args.len() - 2]) && said.contains(args[args.len() - 1]), "option and value: {said}");
+        assert!(
+            said.contains(args[args.len() - 2]) && said.contains(args[args.len() - 1]),
+            "option and value: {said}"
+        );
     }
+}
+
+#[test]
+fn folders_that_have_no_plugin_to_build() {
+    let dir = tempfile::tempdir().expect("a folder");
+    says_all(
+        &refuse(millstream(["build", "--verbose"]).arg(dir.path())),
+        &["has no Cargo.toml", "name the folder of a plugin's crate"],
+    );
+    says_all(
+        &refuse(millstream(["build"]).arg(dir.path().join("nope"))),
+        &["has no Cargo.toml"],
+    );
 }
 
 #[test]
@@ -408,19 +660,35 @@ fn data_folders_that_cannot_be_used() {
     says_all(&on(&file, &["topics"]), &["is a file: name a folder"]);
     says_all(&on(&file, &["produce", "t"]), &["is a file: name a folder"]);
     let missing = place.dir.path().join("typo");
-    says_all(&on(&missing, &["consume", "rides"]), &["there is no data folder", "typo", "--data"]);
+    says_all(
+        &on(&missing, &["consume", "rides"]),
+        &["there is no data folder", "typo", "--data"],
+    );
     assert!(!missing.exists(), "whoever reads makes no folder");
     let strange = place.dir.path().join("thesis");
     std::fs::create_dir(&strange).expect("a folder");
     std::fs::write(strange.join("thesis.tex"), "x").expect("a file");
-    says_all(&on(&strange, &["topics"]), &["no data folder of Millstream", "thesis.tex", "name an empty or a new folder"]);
+    says_all(
+        &on(&strange, &["topics"]),
+        &[
+            "no data folder of Millstream",
+            "thesis.tex",
+            "name an empty or a new folder",
+        ],
+    );
 
     let format = place.data().join("FORMAT");
     let written = std::fs::read(&format).expect("it has a version");
     std::fs::write(&format, "millstream 9\n").expect("the version is written");
     let pipeline = place.file("p.toml", stage(&plugin("branch-by-amount"), HIGH_LOW));
-    says_all(&on(&place.data(), &["topics"]), &["has format 9, this program reads format 1", "use the newer program"]);
-    says_all(&refuse(place.on(&["run"]).arg(pipeline)), &["has format 9, this program reads format 1"]);
+    says_all(
+        &on(&place.data(), &["topics"]),
+        &["has format 9, this program reads format 1", "use the newer program"],
+    );
+    says_all(
+        &refuse(place.on(&["run"]).arg(pipeline)),
+        &["has format 9, this program reads format 1"],
+    );
     std::fs::write(&format, written).expect("the version is written");
     assert_eq!(place.records("rides").len(), 3, "nothing was changed");
 }
@@ -430,7 +698,8 @@ fn a_data_folder_without_permission() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
     let place = Place::new();
-    let allow = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+    let allow =
+        |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
     allow(place.dir.path(), 0o755);
     allow(&place.data(), 0o500);
     // The administrator may do everything: another user asks, with a program that this one can reach.
@@ -443,7 +712,15 @@ fn a_data_folder_without_permission() {
         const NOBODY: u32 = 65_534;
         command.uid(NOBODY).gid(NOBODY);
     }
-    says_all(&refuse(&mut command), &["no permission for the data folder", "Permission denied", "give it to this user", "--data"]);
+    says_all(
+        &refuse(&mut command),
+        &[
+            "no permission for the data folder",
+            "Permission denied",
+            "give it to this user",
+            "--data",
+        ],
+    );
     allow(&place.data(), 0o700);
     assert_eq!(place.records("rides").len(), 3);
 }
@@ -453,13 +730,19 @@ fn a_topic_that_is_deleted_under_a_pipeline_ends_that_pipeline_alone() {
     let place = Place::new();
     let plugin = plugin("branch-by-amount");
     let text = |topic: &str| {
-        stage(&plugin, &format!("to = {{ high = \"{topic}-high\", low = \"{topic}-low\" }}")).replace("rides", topic)
+        stage(
+            &plugin,
+            &format!("to = {{ high = \"{topic}-high\", low = \"{topic}-low\" }}"),
+        )
+        .replace("rides", topic)
     };
     let (one, two) = (place.file("one.toml", text("one")), place.file("two.toml", text("two")));
     let mut host = Running::host(&place.data(), &[&one, &two]);
     place.produce("one", "{\"total_amount\":1}\n");
     place.produce("two", "{\"total_amount\":1}\n");
-    host.wait_for("both work", |_| place.records("one-low").len() == 1 && place.records("two-low").len() == 1);
+    host.wait_for("both work", |_| {
+        place.records("one-low").len() == 1 && place.records("two-low").len() == 1
+    });
     succeed(&mut place.on(&["topics", "delete", "one"]));
     host.wait_for("it is said", |host| host.err().contains("there is no topic \"one\""));
     place.produce("two", "{\"total_amount\":2}\n");
@@ -468,7 +751,10 @@ fn a_topic_that_is_deleted_under_a_pipeline_ends_that_pipeline_alone() {
     let (status, _) = host.end();
     assert_eq!(status.code(), Some(1), "a pipeline had failed");
     let error = host.err();
-    assert!(plain(&error).contains("pipeline \"one\" stopped: topic \"one\", partition 0: there is no topic \"one\""), "{error}");
+    assert!(
+        plain(&error).contains("pipeline \"one\" stopped: topic \"one\", partition 0: there is no topic \"one\""),
+        "{error}"
+    );
     assert_eq!(place.records("one-low").len(), 1, "what it had written stays");
 }
 
@@ -480,8 +766,12 @@ fn a_pipeline_whose_output_topic_is_deleted_waits_for_it() {
     host.wait_for("it works", |_| place.records("l").len() == 2);
     succeed(&mut place.on(&["topics", "delete", "l"]));
     place.produce("rides", "{\"total_amount\":3}\n{\"total_amount\":60}\n");
-    host.wait_for("it is said", |host| host.err().contains("paused") && host.err().contains("\"l\""));
+    host.wait_for("it is said", |host| {
+        host.err().contains("paused") && host.err().contains("\"l\"")
+    });
     succeed(&mut place.on(&["topics", "create", "l"]));
-    host.wait_for("it goes on", |_| place.records("l").len() == 1 && place.records("h").len() == 2);
+    host.wait_for("it goes on", |_| {
+        place.records("l").len() == 1 && place.records("h").len() == 2
+    });
     host.stop(Signal::TERM);
 }

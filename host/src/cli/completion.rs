@@ -27,6 +27,11 @@ pub fn run(args: Args) -> miette::Result<()> {
             .wrap_err_with(|| format!("the man pages cannot be written to {}", dir.display()));
     }
     let mut script = Vec::new();
-    clap_complete::generate(args.shell.expect("clap asked for it"), &mut command, "millstream", &mut script);
+    clap_complete::generate(
+        args.shell.expect("clap asked for it"),
+        &mut command,
+        "millstream",
+        &mut script,
+    );
     super::write_out(&script)
 }

@@ -84,7 +84,8 @@ impl<'b> Consumer<'b> {
         if consumer.group.is_some() {
             consumer.join()?;
         } else {
-            let places = (0..description.spec.partitions).map(|partition| TopicPartition::new(topic.clone(), partition));
+            let places =
+                (0..description.spec.partitions).map(|partition| TopicPartition::new(topic.clone(), partition));
             consumer.take(places.collect())?;
         }
         Ok(consumer)
@@ -92,7 +93,10 @@ impl<'b> Consumer<'b> {
 
     fn join(&mut self) -> miette::Result<()> {
         let Some(group) = &self.group else { return Ok(()) };
-        let assignment = self.broker.join(group, std::slice::from_ref(&self.topic)).into_diagnostic()?;
+        let assignment = self
+            .broker
+            .join(group, std::slice::from_ref(&self.topic))
+            .into_diagnostic()?;
         self.readers.clear();
         self.take(assignment.partitions.clone())?;
         self.assignment = Some(assignment);
@@ -119,7 +123,11 @@ impl<'b> Consumer<'b> {
             };
             let position = position.into_diagnostic()?;
             self.begun.push((place.clone(), position));
-            self.readers.push(Reader { place, position, committed });
+            self.readers.push(Reader {
+                place,
+                position,
+                committed,
+            });
         }
         Ok(())
     }
@@ -174,7 +182,12 @@ impl<'b> Consumer<'b> {
             let reader = &mut self.readers[at];
             match self.broker.fetch(&reader.place, reader.position, FETCH_BYTES, wait) {
                 Err(LogError::OffsetOutOfRange { first, .. }) if first > reader.position => {
-                    eprintln!("{}: offsets {} to {} are gone by retention", reader.place, reader.position, first - 1);
+                    eprintln!(
+                        "{}: offsets {} to {} are gone by retention",
+                        reader.place,
+                        reader.position,
+                        first - 1
+                    );
                     reader.position = first;
                 }
                 other => return other.into_diagnostic(),
@@ -184,7 +197,9 @@ impl<'b> Consumer<'b> {
 
     /// A member says that it is alive and learns what it holds.
     fn poll(&mut self) -> miette::Result<()> {
-        let Some(assignment) = &self.assignment else { return Ok(()) };
+        let Some(assignment) = &self.assignment else {
+            return Ok(());
+        };
         match self.broker.poll(&assignment.group, &assignment.member) {
             Ok(new) => {
                 self.take(new.partitions.clone())?;
@@ -198,8 +213,13 @@ impl<'b> Consumer<'b> {
 
     /// Commits what was written out.
     fn commit(&mut self) -> miette::Result<()> {
-        let (Some(group), Some(assignment)) = (&self.group, &self.assignment) else { return Ok(()) };
-        let moved = self.readers.iter().filter(|reader| reader.committed != Some(reader.position));
+        let (Some(group), Some(assignment)) = (&self.group, &self.assignment) else {
+            return Ok(());
+        };
+        let moved = self
+            .readers
+            .iter()
+            .filter(|reader| reader.committed != Some(reader.position));
         let offsets = moved.map(|reader| GroupOffset {
             group: group.clone(),
             topic: reader.place.topic.clone(),
@@ -219,7 +239,9 @@ impl<'b> Consumer<'b> {
                 }
                 Ok(())
             }
-            Err(CommitError::Refused { refusal: LogError::Fenced { .. } | LogError::UnknownMember { .. } }) => {
+            Err(CommitError::Refused {
+                refusal: LogError::Fenced { .. } | LogError::UnknownMember { .. },
+            }) => {
                 eprintln!("another member of the group took over; records since the last commit may be read twice");
                 self.join()
             }

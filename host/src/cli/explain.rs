@@ -26,7 +26,9 @@ pub fn run(args: Args) -> miette::Result<()> {
     let plan = super::check::plan(&args.file, &catalog)?;
     let text = match args.output.format {
         OutputFormat::Text => pipeline::explain(&plan),
-        OutputFormat::Json => serde_json::to_string_pretty(&pipeline::Explanation::new(&plan)).into_diagnostic()? + "\n",
+        OutputFormat::Json => {
+            serde_json::to_string_pretty(&pipeline::Explanation::new(&plan)).into_diagnostic()? + "\n"
+        }
     };
     super::write_out(text.as_bytes())
 }

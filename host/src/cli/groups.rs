@@ -57,5 +57,17 @@ pub fn run(args: Args) -> miette::Result<()> {
             ]
         })
     });
-    print(&["group", "topic", "partition", "offset", "end", "lag", "committed", "member"], rows)
+    print(
+        &[
+            "group",
+            "topic",
+            "partition",
+            "offset",
+            "end",
+            "lag",
+            "committed",
+            "member",
+        ],
+        rows,
+    )
 }

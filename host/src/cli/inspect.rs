@@ -48,7 +48,9 @@ fn text(plugin: &Inspection) -> String {
     }
     match (&plugin.signature, &plugin.needs_config) {
         (Some(signature), _) => out.push_str(&signature_text(signature)),
-        (None, Some(why)) => writeln!(out, "\nIts fields depend on its configuration: {why}").expect("a string takes it"),
+        (None, Some(why)) => {
+            writeln!(out, "\nIts fields depend on its configuration: {why}").expect("a string takes it")
+        }
         (None, None) => {}
     }
     out
@@ -70,8 +72,14 @@ fn signature_text(signature: &Signature) -> String {
     }
     for store in &signature.stores {
         let fields = |fields: &[Field]| fields.iter().map(typed).collect::<Vec<_>>().join(", ");
-        writeln!(out, "\nstore {}: {} -> {}", store.name, fields(&store.key), fields(&store.value))
-            .expect("a string takes it");
+        writeln!(
+            out,
+            "\nstore {}: {} -> {}",
+            store.name,
+            fields(&store.key),
+            fields(&store.value)
+        )
+        .expect("a string takes it");
     }
     for metric in &signature.metrics {
         writeln!(out, "\nmetric {}: {}", metric.name, metric.summary).expect("a string takes it");
@@ -80,9 +88,17 @@ fn signature_text(signature: &Signature) -> String {
 }
 
 fn mapped(fields: &[MappedField]) -> String {
-    fields.iter().map(|mapped| format!("  {} <- {}\n", typed(&mapped.field), mapped.place)).collect()
+    fields
+        .iter()
+        .map(|mapped| format!("  {} <- {}\n", typed(&mapped.field), mapped.place))
+        .collect()
 }
 
 fn typed(field: &Field) -> String {
-    format!("{}: {}{}", field.name, field.field_type, if field.optional { "?" } else { "" })
+    format!(
+        "{}: {}{}",
+        field.name,
+        field.field_type,
+        if field.optional { "?" } else { "" }
+    )
 }

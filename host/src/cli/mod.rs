@@ -33,7 +33,13 @@ pub struct Cli {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// How log lines are written
-    #[arg(long, global = true, value_enum, default_value = "text", env = "MILLSTREAM_LOG_FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        env = "MILLSTREAM_LOG_FORMAT"
+    )]
     log_format: LogFormat,
 }
 
@@ -73,7 +79,13 @@ enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct DataDir {
     /// The folder of the embedded log
-    #[arg(long = "data", global = true, value_name = "DIR", default_value = "millstream-data", env = "MILLSTREAM_DATA")]
+    #[arg(
+        long = "data",
+        global = true,
+        value_name = "DIR",
+        default_value = "millstream-data",
+        env = "MILLSTREAM_DATA"
+    )]
     pub dir: PathBuf,
 }
 
@@ -124,7 +136,10 @@ pub fn main() -> ExitCode {
         Command::Topics(args) => topics::run(args),
         Command::Groups(args) => groups::run(args),
         Command::Inspect(args) => inspect::run(args),
-        Command::Build(args) => build::run(args),
+        Command::Build(args) => build::run(build::Args {
+            verbose: cli.verbose > 0,
+            ..args
+        }),
         Command::Demo(args) => demo::run(args),
         Command::Completion(args) => completion::run(args),
     };
@@ -153,10 +168,12 @@ fn is_broken_pipe(report: &miette::Report) -> bool {
 /// Where stdout cannot be written; [`main`] knows the reader's end from trouble.
 pub fn write_out(bytes: &[u8]) -> miette::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| match error.kind() {
-        std::io::ErrorKind::BrokenPipe => NobodyReads.into(),
-        _ => miette::miette!("stdout cannot be written: {error}"),
-    })
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::BrokenPipe => NobodyReads.into(),
+            _ => miette::miette!("stdout cannot be written: {error}"),
+        })
 }
 
 fn start_logging(verbose: u8, format: LogFormat) {
@@ -167,10 +184,40 @@ fn start_logging(verbose: u8, format: LogFormat) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(report::has_colours()).with_writer(progress::Stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(report::has_colours())
+        .with_writer(progress::Stderr);
     // A second initialisation can only be a test's; its subscriber stays.
     let _ = match format {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_of_all_commands_are_read() {
+        Cli::command().debug_assert();
+        for line in [
+            "check p.toml",
+            "explain p.toml -o json",
+            "run p.toml --until-end --workers 2 --data d",
+            "produce t --key /a --rate 5 --data d",
+            "consume t --from -1h -n 1 --group g",
+            "topics list --data d -o json",
+            "groups delete g --data d",
+            "inspect p.wasm -o json",
+            "build d -o x.wasm -v",
+            "demo --rides 10",
+            "completion bash",
+        ] {
+            let parsed = Cli::try_parse_from(["millstream"].into_iter().chain(line.split(' ')));
+            assert!(parsed.is_ok(), "{line}: {parsed:?}");
+        }
+    }
 }

@@ -16,9 +16,7 @@ use crate::connect::{
     self, Append, BlockBuilder, Broker, Commit, CommitError, LogError, OpenBroker, Partitioner, TopicSpec,
 };
 use crate::format::{CsvFile, Decoder, Format, key_and_time_fields, read_line, set_key_and_time};
-use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_ROWS_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX,
-};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::record::Record;
 
 /// Records that wait between the reader and the log: a few batches.
@@ -89,10 +87,24 @@ pub fn run(args: Args) -> miette::Result<()> {
         read_bytes: input.read_bytes.clone(),
     };
     let mut target = Target::Opened(&args.data.dir, Some(broker));
-    let sent = send(&mut target, &args.topic, partitions, input, source, fields, args.rate, &stop, &bar);
+    let sent = send(
+        &mut target,
+        &args.topic,
+        partitions,
+        input,
+        source,
+        fields,
+        args.rate,
+        &stop,
+        &bar,
+    );
     bar.finish_and_clear();
     let (count, outcome) = sent;
-    let stand = if outcome.is_err() { ", committed; what came behind them was not read" } else { "" };
+    let stand = if outcome.is_err() && count > 0 {
+        ", committed; nothing behind them was read"
+    } else {
+        ""
+    };
     eprintln!("{} in {}{stand}", plural(count, "record"), args.topic);
     outcome
 }
@@ -107,7 +119,9 @@ pub fn ensure_topic(broker: &dyn Broker, topic: &str, partitions: u32) -> miette
         Err(LogError::UnknownTopic { .. }) => {}
         Err(error) => return Err(error).into_diagnostic(),
     }
-    broker.create_topic(&TopicSpec::new(topic, partitions)).into_diagnostic()?;
+    broker
+        .create_topic(&TopicSpec::new(topic, partitions))
+        .into_diagnostic()?;
     eprintln!("made topic {topic} with {}", plural(partitions.into(), "partition"));
     Ok(partitions)
 }
@@ -129,7 +143,9 @@ impl Input {
         let read_bytes = Arc::new(AtomicU64::new(0));
         let (reader, name, length_bytes): (Box<dyn Read + Send>, _, _) = match file {
             Some(path) => {
-                let file = File::open(path).into_diagnostic().wrap_err_with(|| format!("{} cannot be read", path.display()))?;
+                let file = File::open(path)
+                    .into_diagnostic()
+                    .wrap_err_with(|| format!("{} cannot be read", path.display()))?;
                 let about = file.metadata().into_diagnostic()?;
                 if about.is_dir() {
                     return Err(miette!("{} is a folder: name a file", path.display()));
@@ -229,7 +245,12 @@ impl Source {
         let mut text = Vec::new();
         for number in 1.. {
             text.clear();
-            if reader.read_until(b'\n', &mut text).into_diagnostic().wrap_err_with(|| format!("{} cannot be read", self.name))? == 0 {
+            if reader
+                .read_until(b'\n', &mut text)
+                .into_diagnostic()
+                .wrap_err_with(|| format!("{} cannot be read", self.name))?
+                == 0
+            {
                 break;
             }
             if text.trim_ascii().is_empty() {
@@ -258,7 +279,9 @@ struct Fields {
 impl Fields {
     fn new(key: Option<&str>, time: Option<&str>) -> miette::Result<Fields> {
         let fields = key_and_time_fields(key, time);
-        let decoder = (!fields.is_empty()).then(|| Decoder::new(&Format::Json, &Format::Text, &fields)).transpose();
+        let decoder = (!fields.is_empty())
+            .then(|| Decoder::new(&Format::Json, &Format::Text, &fields))
+            .transpose();
         Ok(Fields {
             decoder: decoder.into_diagnostic()?,
             key: key.is_some(),
@@ -268,7 +291,9 @@ impl Fields {
 
     /// Sets key and timestamp of all records of a batch. Where one does not have them, only those before it stay.
     fn apply(&mut self, name: &str, batch: &mut Vec<(u64, Record)>) -> miette::Result<()> {
-        let Some(decoder) = &mut self.decoder else { return Ok(()) };
+        let Some(decoder) = &mut self.decoder else {
+            return Ok(());
+        };
         let refs: Vec<_> = batch.iter().map(|(_, record)| record.at(0)).collect();
         let decoded = decoder.decode(&refs);
         let first_failed = decoded.failed.iter().min_by_key(|failed| failed.index);
@@ -310,7 +335,9 @@ fn bounded(record: &Record) -> Result<(), String> {
         }
     }
     match headers.iter().count() {
-        count if count > HEADERS_MAX => Err(format!("{count} headers are more than the {HEADERS_MAX} that a record may have")),
+        count if count > HEADERS_MAX => Err(format!(
+            "{count} headers are more than the {HEADERS_MAX} that a record may have"
+        )),
         _ => Ok(()),
     }
 }
@@ -334,7 +361,9 @@ impl Target<'_> {
                 Target::Opened(..) => return Err(miette!("the data folder was not opened again")),
             };
             match (outcome, self as &mut Target) {
-                (Err(CommitError::Unavailable { .. }), Target::Opened(dir, broker)) if passing && Instant::now() < end => {
+                (Err(CommitError::Unavailable { .. }), Target::Opened(dir, broker))
+                    if passing && Instant::now() < end =>
+                {
                     *broker = None;
                     *broker = Some(connect::open_broker(dir, connect::Options::default())?);
                 }
@@ -382,7 +411,10 @@ fn send(
             batch.push(next);
         }
         let mut fine = fields.apply(&name, &mut batch);
-        let large = batch.iter().enumerate().find_map(|(at, (_, record))| Some((at, bounded(record).err()?)));
+        let large = batch
+            .iter()
+            .enumerate()
+            .find_map(|(at, (_, record))| Some((at, bounded(record).err()?)));
         if let Some((at, why)) = large {
             fine = Err(miette!("{name}, line {}: {why}", batch[at].0));
             batch.truncate(at);
@@ -409,7 +441,9 @@ fn send(
             return (count, Ok(()));
         }
     }
-    let read = reading.join().unwrap_or_else(|_| Err(miette!("the reader of {name} panicked")));
+    let read = reading
+        .join()
+        .unwrap_or_else(|_| Err(miette!("the reader of {name} panicked")));
     (count, read)
 }
 
@@ -425,7 +459,9 @@ fn blocks(
     partitioner.next_call();
     for (line, record) in batch {
         let partition = partitioner.partition(record.key.as_deref()) as usize;
-        blocks[partition].push(record.at(0)).map_err(|error| miette!("{name}, line {line}: {error}"))?;
+        blocks[partition]
+            .push(record.at(0))
+            .map_err(|error| miette!("{name}, line {line}: {error}"))?;
     }
     let topic: Arc<str> = topic.into();
     let appends = blocks.into_iter().enumerate().filter(|(_, blocks)| !blocks.is_empty());
@@ -462,7 +498,17 @@ pub fn csv_into(
         read_bytes: input.read_bytes.clone(),
     };
     let fields = Fields::new(key, None)?;
-    let (count, outcome) = send(&mut Target::Given(broker), topic, partitions, input, source, fields, None, stop, bar);
+    let (count, outcome) = send(
+        &mut Target::Given(broker),
+        topic,
+        partitions,
+        input,
+        source,
+        fields,
+        None,
+        stop,
+        bar,
+    );
     outcome.map(|()| count)
 }
 
@@ -476,5 +522,7 @@ fn read_delimiter(text: &str) -> Result<u8, String> {
 }
 
 fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_millis() as i64)
 }

@@ -17,8 +17,14 @@ pub fn show(report: &miette::Report) {
 }
 
 fn text(report: &miette::Report, colours: bool) -> String {
-    let theme = if colours { miette::GraphicalTheme::unicode() } else { miette::GraphicalTheme::unicode_nocolor() };
-    let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false);
+    let theme = if colours {
+        miette::GraphicalTheme::unicode()
+    } else {
+        miette::GraphicalTheme::unicode_nocolor()
+    };
+    let handler = miette::GraphicalReportHandler::new_themed(theme)
+        .with_width(WIDTH)
+        .with_links(false);
     // Many errors name their cause themselves: it is not said twice.
     let mut said = report.to_string();
     let mut more = false;
@@ -29,7 +35,11 @@ fn text(report: &miette::Report, colours: bool) -> String {
             said = cause;
         }
     }
-    let handler = if more { handler.with_cause_chain() } else { handler.without_cause_chain() };
+    let handler = if more {
+        handler.with_cause_chain()
+    } else {
+        handler.without_cause_chain()
+    };
     let mut text = String::new();
     match handler.render_report(&mut text, report.as_ref()) {
         Ok(()) => text,
@@ -56,8 +66,14 @@ mod tests {
         let cause = || std::io::Error::other("the inner cause");
         let named = Err::<(), _>(Outer(cause())).into_diagnostic().expect_err("an error");
         assert_eq!(text(&named, false).matches("the inner cause").count(), 1);
-        let wrapped = Err::<(), _>(cause()).into_diagnostic().wrap_err("what was tried").expect_err("an error");
+        let wrapped = Err::<(), _>(cause())
+            .into_diagnostic()
+            .wrap_err("what was tried")
+            .expect_err("an error");
         let wrapped = text(&wrapped, false);
-        assert!(wrapped.contains("what was tried") && wrapped.contains("the inner cause"), "{wrapped}");
+        assert!(
+            wrapped.contains("what was tried") && wrapped.contains("the inner cause"),
+            "{wrapped}"
+        );
     }
 }

@@ -77,14 +77,21 @@ pub fn work(host: &mut Host, stop: &AtomicBool, until_end: bool) {
     if until_end {
         host.drain();
     }
-    let interval = if until_end { LOOK_INTERVAL_UNTIL_END } else { LOOK_INTERVAL };
+    let interval = if until_end {
+        LOOK_INTERVAL_UNTIL_END
+    } else {
+        LOOK_INTERVAL
+    };
     let ended = |host: &Host| {
         let over = |state| matches!(state, PipelineState::Failed(_) | PipelineState::Stopped);
         host.pipelines().all(|(_, state)| over(state))
     };
     while !stop.load(Ordering::Acquire) && !ended(host) && !(until_end && host.is_at_end()) {
         if let Some(bar) = &bar {
-            let done = host.pipelines().map(|(pipeline, _)| pipeline.stats.records_in.get()).sum();
+            let done = host
+                .pipelines()
+                .map(|(pipeline, _)| pipeline.stats.records_in.get())
+                .sum();
             bar.set_length(total(host).max(done));
             bar.set_position(done);
         }
@@ -97,7 +104,11 @@ pub fn work(host: &mut Host, stop: &AtomicBool, until_end: bool) {
 
 /// Records that the pipelines have still to read, and have read.
 fn total(host: &Host) -> u64 {
-    host.lag() + host.pipelines().map(|(pipeline, _)| pipeline.stats.records_in.get()).sum::<u64>()
+    host.lag()
+        + host
+            .pipelines()
+            .map(|(pipeline, _)| pipeline.stats.records_in.get())
+            .sum::<u64>()
 }
 
 /// Commits and ends everything within [`STOP_TIME_MAX`]: a watchdog sees to it.
@@ -107,8 +118,10 @@ fn finish(mut host: Host) -> miette::Result<()> {
         eprintln!("millstream: did not stop within {STOP_TIME_MAX:?}; ending now. What was committed is safe.");
         std::process::exit(1);
     });
-    let states: Vec<_> =
-        host.pipelines().map(|(pipeline, state)| (pipeline.plan.name.clone(), state)).collect();
+    let states: Vec<_> = host
+        .pipelines()
+        .map(|(pipeline, state)| (pipeline.plan.name.clone(), state))
+        .collect();
     let clean = host.stop(STOP_TIME_MAX - Duration::from_secs(2));
     for (pipeline, _) in host.pipelines() {
         let stats = &pipeline.stats;
@@ -121,7 +134,9 @@ fn finish(mut host: Host) -> miette::Result<()> {
         );
     }
     if !clean {
-        return Err(miette::miette!("a pipeline is in a call that does not end; its last commit stands"));
+        return Err(miette::miette!(
+            "a pipeline is in a call that does not end; its last commit stands"
+        ));
     }
     host.log().close();
     match states.into_iter().find_map(|(name, state)| match state {

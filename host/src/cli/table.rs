@@ -8,7 +8,9 @@ use comfy_table::{Table, presets};
 /// Where stdout cannot be written.
 pub fn print(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> miette::Result<()> {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.iter().map(|name| name.to_uppercase()));
+    table
+        .load_style(presets::NOTHING)
+        .set_header(header.iter().map(|name| name.to_uppercase()));
     for row in rows {
         table.add_row(row);
     }
@@ -62,10 +64,23 @@ mod tests {
 
     #[test]
     fn quantities_are_written_for_people() {
-        for (ms, text) in [(0, "0ms"), (999, "999ms"), (90_000, "90s"), (7_200_000, "2h"), (604_800_000, "7d"), (86_400_001, "86400001ms")] {
+        for (ms, text) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (90_000, "90s"),
+            (7_200_000, "2h"),
+            (604_800_000, "7d"),
+            (86_400_001, "86400001ms"),
+        ] {
             assert_eq!(human_duration(ms), text);
         }
-        assert_eq!((plural(1, "record"), plural(0, "record")), ("1 record".into(), "0 records".into()));
-        assert_eq!((count(999), count(1_234_567)), ("999".into(), "1\u{202f}234\u{202f}567".into()));
+        assert_eq!(
+            (plural(1, "record"), plural(0, "record")),
+            ("1 record".into(), "0 records".into())
+        );
+        assert_eq!(
+            (count(999), count(1_234_567)),
+            ("999".into(), "1\u{202f}234\u{202f}567".into())
+        );
     }
 }

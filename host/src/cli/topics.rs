@@ -73,7 +73,11 @@ pub fn run(args: Args) -> miette::Result<()> {
                 retention_bytes: retention_size,
             };
             broker.create_topic(&spec).into_diagnostic()?;
-            eprintln!("made topic {} with {}", spec.name, plural(partitions.into(), "partition"));
+            eprintln!(
+                "made topic {} with {}",
+                spec.name,
+                plural(partitions.into(), "partition")
+            );
             Ok(())
         }
         Some(Action::Describe { topic }) => describe(&broker.topic(&topic).into_diagnostic()?, args.output.format),
@@ -87,7 +91,11 @@ pub fn run(args: Args) -> miette::Result<()> {
 }
 
 fn records(topic: &TopicDescription) -> u64 {
-    topic.partition_ranges.iter().map(|range| range.next_offset - range.first_offset).sum()
+    topic
+        .partition_ranges
+        .iter()
+        .map(|range| range.next_offset - range.first_offset)
+        .sum()
 }
 
 fn list(broker: &dyn Broker, format: OutputFormat) -> miette::Result<()> {

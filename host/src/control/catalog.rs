@@ -27,7 +27,10 @@ impl PluginCatalog {
     /// What the check configured: the plugin of this path, under this configuration and these limits.
     pub fn configured(&self, plugin: &Path, config_json: &str, limits: &StageLimits) -> Option<Configured> {
         let known = self.configured.get(plugin)?;
-        known.iter().find(|known| known.config() == config_json && known.limits() == limits).cloned()
+        known
+            .iter()
+            .find(|known| known.config() == config_json && known.limits() == limits)
+            .cloned()
     }
 }
 

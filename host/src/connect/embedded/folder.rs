@@ -27,7 +27,9 @@ pub const SOCKET_NAME: &str = "millstream.sock";
 pub enum OpenError {
     /// Another process has it.
     #[error("the data folder {} is held by {}", folder.display(), holder_text(*pid, command.as_deref(), since.as_deref()))]
-    #[diagnostic(help("one process holds a folder: wait for it or stop it (SIGTERM), or name another folder with --data; beside a running host, `produce`, `consume`, `topics` and `groups` work through that"))]
+    #[diagnostic(help(
+        "one process holds a folder: wait for it or stop it (SIGTERM), or name another folder with --data; beside a running host, `produce`, `consume`, `topics` and `groups` work through that"
+    ))]
     Held {
         /// The folder.
         folder: PathBuf,
@@ -270,7 +272,10 @@ mod tests {
         assert!(matches!(error, OpenError::NotADataFolder { found, .. } if found == "thesis.tex"));
         assert!(!dir.path().join(LOCK).exists());
         let file = dir.path().join("thesis.tex");
-        assert!(matches!(DataFolder::take(&file).unwrap_err(), OpenError::NotAFolder { .. }));
+        assert!(matches!(
+            DataFolder::take(&file).unwrap_err(),
+            OpenError::NotAFolder { .. }
+        ));
     }
 
     #[test]

@@ -27,7 +27,6 @@ pub struct Client {
     host: bool,
 }
 
-
 /// How far a call got that has no answer.
 enum Failed {
     /// Nobody answers: nothing was sent.
@@ -49,7 +48,9 @@ impl Client {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             host: true,
         };
-        client.host = client.read(Method::GET, "/v0/holder", Vec::new()).map_err(io::Error::other)?;
+        client.host = client
+            .read(Method::GET, "/v0/holder", Vec::new())
+            .map_err(io::Error::other)?;
         Ok(client)
     }
 

@@ -79,7 +79,9 @@ fn serve_log(log: Arc<EmbeddedLog>, host: bool) -> io::Result<Server> {
                 tokio::time::sleep(ACCEPT_TIME).await;
                 let _ = ending.send(());
             };
-            let serving = axum::serve(listener, router(log, host)).with_graceful_shutdown(stopped).into_future();
+            let serving = axum::serve(listener, router(log, host))
+                .with_graceful_shutdown(stopped)
+                .into_future();
             let over = async {
                 let _ = ended.await;
                 tokio::time::sleep(END_TIME_MAX).await;
