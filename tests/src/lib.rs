@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: the built program, the built plugins, and records in and out of a log.
 
+pub mod running;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

@@ -25,8 +25,8 @@ pub struct Args {
     /// Where the component goes [default: target/wasm/NAME.wasm in the folder of the workspace].
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Show the commands that are run.
-    #[arg(short, long)]
+    /// Show the commands that are run: with `--verbose`, which all commands have.
+    #[arg(skip)]
     pub verbose: bool,
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use miette::Report;
+use miette::{Report, miette};
 
+use super::table::plural;
 use crate::control::{HostOptions, PluginCatalog};
 use crate::pipeline::{self, Plan};
 
@@ -22,7 +23,8 @@ pub fn run(args: Args) -> miette::Result<()> {
     let catalog = PluginCatalog::new(options.runtime()?);
     for plan in plans(&args.files, &catalog)? {
         let (stages, sources) = (plan.stages.len(), plan.sources.len());
-        println!("{}: fine, {sources} source(s), {stages} stage(s)", plan.name);
+        let (sources, stages) = (plural(sources as u64, "source"), plural(stages as u64, "stage"));
+        super::write_out(format!("{}: fine, {sources}, {stages}\n", plan.name).as_bytes())?;
     }
     Ok(())
 }
@@ -33,10 +35,23 @@ pub fn run(args: Args) -> miette::Result<()> {
 /// How many files are wrong.
 pub fn plans(files: &[PathBuf], catalog: &PluginCatalog) -> miette::Result<Vec<Plan>> {
     let mut plans = Vec::new();
+    let mut from: Vec<&Path> = Vec::new();
     let mut wrong: Vec<Report> = Vec::new();
     for file in files {
         match plan(file, catalog) {
-            Ok(plan) => plans.push(plan),
+            Ok(plan) => match plans.iter().position(|other: &Plan| other.group == plan.group) {
+                Some(other) => wrong.push(miette!(
+                    help = "give one of them another `name`",
+                    "{} and {} are both named {:?}, and would share a consumer group",
+                    from[other].display(),
+                    file.display(),
+                    plan.name,
+                )),
+                None => {
+                    plans.push(plan);
+                    from.push(file);
+                }
+            },
             Err(report) => wrong.push(report),
         }
     }
@@ -44,8 +59,8 @@ pub fn plans(files: &[PathBuf], catalog: &PluginCatalog) -> miette::Result<Vec<P
         0 => Ok(plans),
         1 => Err(wrong.remove(0)),
         count => {
-            wrong.iter().for_each(|report| eprintln!("{report:?}"));
-            Err(miette::miette!("{count} of {} pipeline files are wrong", files.len()))
+            wrong.iter().for_each(super::report::show);
+            Err(miette!("{count} of {} pipeline files are wrong", files.len()))
         }
     }
 }

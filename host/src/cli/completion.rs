@@ -1,6 +1,5 @@
 //! `millstream completion`: what a shell needs to complete our commands, and the man pages.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::CommandFactory;
@@ -22,11 +21,17 @@ pub struct Args {
 pub fn run(args: Args) -> miette::Result<()> {
     let mut command = super::Cli::command();
     if let Some(dir) = args.man {
-        return clap_mangen::generate_to(command, &dir)
+        return std::fs::create_dir_all(&dir)
+            .and_then(|()| clap_mangen::generate_to(command, &dir))
             .into_diagnostic()
             .wrap_err_with(|| format!("the man pages cannot be written to {}", dir.display()));
     }
     let mut script = Vec::new();
-    clap_complete::generate(args.shell.expect("clap asked for it"), &mut command, "millstream", &mut script);
-    std::io::stdout().write_all(&script).into_diagnostic()
+    clap_complete::generate(
+        args.shell.expect("clap asked for it"),
+        &mut command,
+        "millstream",
+        &mut script,
+    );
+    super::write_out(&script)
 }

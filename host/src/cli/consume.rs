@@ -1,6 +1,5 @@
 //! `millstream consume`: a topic as JSON lines on stdout, which `produce` reads back.
 
-use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -45,7 +44,7 @@ pub struct Args {
 /// Where the data folder or the topic cannot be used.
 pub fn run(args: Args) -> miette::Result<()> {
     let stop = super::run::stop_signal()?;
-    let broker = connect::open_broker(&args.data.dir, connect::Options::default())?;
+    let broker = connect::open_broker(args.data.existing()?, connect::Options::default())?;
     let mut consumer = Consumer::new(&*broker, &args)?;
     let outcome = consumer.consume(&args, &stop);
     consumer.leave();
@@ -85,7 +84,8 @@ impl<'b> Consumer<'b> {
         if consumer.group.is_some() {
             consumer.join()?;
         } else {
-            let places = (0..description.spec.partitions).map(|partition| TopicPartition::new(topic.clone(), partition));
+            let places =
+                (0..description.spec.partitions).map(|partition| TopicPartition::new(topic.clone(), partition));
             consumer.take(places.collect())?;
         }
         Ok(consumer)
@@ -93,7 +93,10 @@ impl<'b> Consumer<'b> {
 
     fn join(&mut self) -> miette::Result<()> {
         let Some(group) = &self.group else { return Ok(()) };
-        let assignment = self.broker.join(group, std::slice::from_ref(&self.topic)).into_diagnostic()?;
+        let assignment = self
+            .broker
+            .join(group, std::slice::from_ref(&self.topic))
+            .into_diagnostic()?;
         self.readers.clear();
         self.take(assignment.partitions.clone())?;
         self.assignment = Some(assignment);
@@ -120,14 +123,17 @@ impl<'b> Consumer<'b> {
             };
             let position = position.into_diagnostic()?;
             self.begun.push((place.clone(), position));
-            self.readers.push(Reader { place, position, committed });
+            self.readers.push(Reader {
+                place,
+                position,
+                committed,
+            });
         }
         Ok(())
     }
 
     fn consume(&mut self, args: &Args, stop: &AtomicBool) -> miette::Result<()> {
         let mut left = args.count.unwrap_or(u64::MAX);
-        let mut out = io::stdout().lock();
         let mut lines = Vec::new();
         let mut next = 0;
         while left > 0 && !stop.load(Ordering::Acquire) {
@@ -151,10 +157,9 @@ impl<'b> Consumer<'b> {
                 }
                 got |= position != self.readers[at].position;
                 self.readers[at].position = position;
-                out.write_all(&lines).into_diagnostic()?;
+                super::write_out(&lines)?;
             }
             if got {
-                out.flush().into_diagnostic()?;
                 self.commit()?;
                 continue;
             }
@@ -177,7 +182,12 @@ impl<'b> Consumer<'b> {
             let reader = &mut self.readers[at];
             match self.broker.fetch(&reader.place, reader.position, FETCH_BYTES, wait) {
                 Err(LogError::OffsetOutOfRange { first, .. }) if first > reader.position => {
-                    eprintln!("{}: offsets {} to {} are gone by retention", reader.place, reader.position, first - 1);
+                    eprintln!(
+                        "{}: offsets {} to {} are gone by retention",
+                        reader.place,
+                        reader.position,
+                        first - 1
+                    );
                     reader.position = first;
                 }
                 other => return other.into_diagnostic(),
@@ -187,7 +197,9 @@ impl<'b> Consumer<'b> {
 
     /// A member says that it is alive and learns what it holds.
     fn poll(&mut self) -> miette::Result<()> {
-        let Some(assignment) = &self.assignment else { return Ok(()) };
+        let Some(assignment) = &self.assignment else {
+            return Ok(());
+        };
         match self.broker.poll(&assignment.group, &assignment.member) {
             Ok(new) => {
                 self.take(new.partitions.clone())?;
@@ -201,8 +213,13 @@ impl<'b> Consumer<'b> {
 
     /// Commits what was written out.
     fn commit(&mut self) -> miette::Result<()> {
-        let (Some(group), Some(assignment)) = (&self.group, &self.assignment) else { return Ok(()) };
-        let moved = self.readers.iter().filter(|reader| reader.committed != Some(reader.position));
+        let (Some(group), Some(assignment)) = (&self.group, &self.assignment) else {
+            return Ok(());
+        };
+        let moved = self
+            .readers
+            .iter()
+            .filter(|reader| reader.committed != Some(reader.position));
         let offsets = moved.map(|reader| GroupOffset {
             group: group.clone(),
             topic: reader.place.topic.clone(),
@@ -222,7 +239,9 @@ impl<'b> Consumer<'b> {
                 }
                 Ok(())
             }
-            Err(CommitError::Refused { refusal: LogError::Fenced { .. } | LogError::UnknownMember { .. } }) => {
+            Err(CommitError::Refused {
+                refusal: LogError::Fenced { .. } | LogError::UnknownMember { .. },
+            }) => {
                 eprintln!("another member of the group took over; records since the last commit may be read twice");
                 self.join()
             }

@@ -1,6 +1,5 @@
 //! `millstream explain`: a pipeline as a drawing.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use miette::IntoDiagnostic;
@@ -27,7 +26,9 @@ pub fn run(args: Args) -> miette::Result<()> {
     let plan = super::check::plan(&args.file, &catalog)?;
     let text = match args.output.format {
         OutputFormat::Text => pipeline::explain(&plan),
-        OutputFormat::Json => serde_json::to_string_pretty(&pipeline::Explanation::new(&plan)).into_diagnostic()? + "\n",
+        OutputFormat::Json => {
+            serde_json::to_string_pretty(&pipeline::Explanation::new(&plan)).into_diagnostic()? + "\n"
+        }
     };
-    std::io::stdout().write_all(text.as_bytes()).into_diagnostic()
+    super::write_out(text.as_bytes())
 }

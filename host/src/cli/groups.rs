@@ -1,7 +1,5 @@
 //! `millstream groups`: consumer groups with their offsets and lag.
 
-use std::io::Write;
-
 use clap::Subcommand;
 use miette::IntoDiagnostic;
 
@@ -22,6 +20,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// List all groups, as without a subcommand
+    List,
     /// Forget a group's offsets: whoever reads under its name begins anew
     Delete {
         /// Its name
@@ -32,7 +32,7 @@ enum Action {
 /// # Errors
 /// Where the data folder or the group cannot be used.
 pub fn run(args: Args) -> miette::Result<()> {
-    let broker = connect::open_broker(&args.data.dir, connect::Options::default())?;
+    let broker = connect::open_broker(args.data.existing()?, connect::Options::default())?;
     if let Some(Action::Delete { group }) = args.action {
         broker.delete_group(&group).into_diagnostic()?;
         eprintln!("deleted group {group}");
@@ -41,7 +41,7 @@ pub fn run(args: Args) -> miette::Result<()> {
     let groups = broker.groups().into_diagnostic()?;
     if args.output.format == OutputFormat::Json {
         let text = serde_json::to_string_pretty(&groups).into_diagnostic()?;
-        return writeln!(std::io::stdout(), "{text}").into_diagnostic();
+        return super::write_out(format!("{text}\n").as_bytes());
     }
     let rows = groups.iter().flat_map(|group| {
         group.partitions.iter().map(|partition| {
@@ -57,5 +57,17 @@ pub fn run(args: Args) -> miette::Result<()> {
             ]
         })
     });
-    print(&["group", "topic", "partition", "offset", "end", "lag", "committed", "member"], rows)
+    print(
+        &[
+            "group",
+            "topic",
+            "partition",
+            "offset",
+            "end",
+            "lag",
+            "committed",
+            "member",
+        ],
+        rows,
+    )
 }

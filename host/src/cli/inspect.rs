@@ -1,7 +1,6 @@
 //! `millstream inspect`: what a plugin is, without running records through it.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use miette::IntoDiagnostic;
@@ -30,7 +29,7 @@ pub fn run(args: Args) -> miette::Result<()> {
         OutputFormat::Text => text(&inspection),
         OutputFormat::Json => serde_json::to_string_pretty(&inspection).into_diagnostic()? + "\n",
     };
-    std::io::stdout().write_all(text.as_bytes()).into_diagnostic()
+    super::write_out(text.as_bytes())
 }
 
 fn text(plugin: &Inspection) -> String {
@@ -49,7 +48,9 @@ fn text(plugin: &Inspection) -> String {
     }
     match (&plugin.signature, &plugin.needs_config) {
         (Some(signature), _) => out.push_str(&signature_text(signature)),
-        (None, Some(why)) => writeln!(out, "\nIts fields depend on its configuration: {why}").expect("a string takes it"),
+        (None, Some(why)) => {
+            writeln!(out, "\nIts fields depend on its configuration: {why}").expect("a string takes it")
+        }
         (None, None) => {}
     }
     out
@@ -71,8 +72,14 @@ fn signature_text(signature: &Signature) -> String {
     }
     for store in &signature.stores {
         let fields = |fields: &[Field]| fields.iter().map(typed).collect::<Vec<_>>().join(", ");
-        writeln!(out, "\nstore {}: {} -> {}", store.name, fields(&store.key), fields(&store.value))
-            .expect("a string takes it");
+        writeln!(
+            out,
+            "\nstore {}: {} -> {}",
+            store.name,
+            fields(&store.key),
+            fields(&store.value)
+        )
+        .expect("a string takes it");
     }
     for metric in &signature.metrics {
         writeln!(out, "\nmetric {}: {}", metric.name, metric.summary).expect("a string takes it");
@@ -81,9 +88,17 @@ fn signature_text(signature: &Signature) -> String {
 }
 
 fn mapped(fields: &[MappedField]) -> String {
-    fields.iter().map(|mapped| format!("  {} <- {}\n", typed(&mapped.field), mapped.place)).collect()
+    fields
+        .iter()
+        .map(|mapped| format!("  {} <- {}\n", typed(&mapped.field), mapped.place))
+        .collect()
 }
 
 fn typed(field: &Field) -> String {
-    format!("{}: {}{}", field.name, field.field_type, if field.optional { "?" } else { "" })
+    format!(
+        "{}: {}{}",
+        field.name,
+        field.field_type,
+        if field.optional { "?" } else { "" }
+    )
 }

@@ -11,13 +11,14 @@ pub mod groups;
 pub mod inspect;
 pub mod produce;
 pub mod progress;
+mod report;
 pub mod rides;
 pub mod run;
 pub mod table;
 pub mod topics;
 
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -32,7 +33,13 @@ pub struct Cli {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// How log lines are written
-    #[arg(long, global = true, value_enum, default_value = "text", env = "MILLSTREAM_LOG_FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        env = "MILLSTREAM_LOG_FORMAT"
+    )]
     log_format: LogFormat,
 }
 
@@ -72,8 +79,31 @@ enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct DataDir {
     /// The folder of the embedded log
-    #[arg(long = "data", value_name = "DIR", default_value = "millstream-data", env = "MILLSTREAM_DATA")]
+    #[arg(
+        long = "data",
+        global = true,
+        value_name = "DIR",
+        default_value = "millstream-data",
+        env = "MILLSTREAM_DATA"
+    )]
     pub dir: PathBuf,
+}
+
+impl DataDir {
+    /// The folder, for a command that only reads: one that is not there is hardly meant to be made.
+    ///
+    /// # Errors
+    /// Where there is nothing of this name.
+    pub fn existing(&self) -> miette::Result<&Path> {
+        if self.dir.exists() {
+            return Ok(&self.dir);
+        }
+        Err(miette::miette!(
+            help = "name it with --data or MILLSTREAM_DATA; `millstream produce`, `run` and `topics create` make one",
+            "there is no data folder {}",
+            self.dir.display()
+        ))
+    }
 }
 
 /// How lists are printed.
@@ -89,7 +119,7 @@ pub enum OutputFormat {
 #[derive(Clone, Debug, Args)]
 pub struct Output {
     /// Output format
-    #[arg(short, long = "output", value_enum, default_value = "text")]
+    #[arg(short = 'o', long = "output", global = true, value_enum, default_value = "text")]
     pub format: OutputFormat,
 }
 
@@ -106,7 +136,10 @@ pub fn main() -> ExitCode {
         Command::Topics(args) => topics::run(args),
         Command::Groups(args) => groups::run(args),
         Command::Inspect(args) => inspect::run(args),
-        Command::Build(args) => build::run(args),
+        Command::Build(args) => build::run(build::Args {
+            verbose: cli.verbose > 0,
+            ..args
+        }),
         Command::Demo(args) => demo::run(args),
         Command::Completion(args) => completion::run(args),
     };
@@ -114,18 +147,33 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(report) if is_broken_pipe(&report) => ExitCode::SUCCESS,
         Err(report) => {
-            eprintln!("{report:?}");
+            report::show(&report);
             ExitCode::FAILURE
         }
     }
 }
 
-/// `millstream consume | head` is no error.
+/// `millstream consume | head` is no error: who read stdout has enough.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("nobody reads stdout any more")]
+struct NobodyReads;
+
 fn is_broken_pipe(report: &miette::Report) -> bool {
-    report
-        .chain()
-        .filter_map(|error| error.downcast_ref::<std::io::Error>())
-        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    report.downcast_ref::<NobodyReads>().is_some()
+}
+
+/// Writes data to stdout.
+///
+/// # Errors
+/// Where stdout cannot be written; [`main`] knows the reader's end from trouble.
+pub fn write_out(bytes: &[u8]) -> miette::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::BrokenPipe => NobodyReads.into(),
+            _ => miette::miette!("stdout cannot be written: {error}"),
+        })
 }
 
 fn start_logging(verbose: u8, format: LogFormat) {
@@ -136,11 +184,40 @@ fn start_logging(verbose: u8, format: LogFormat) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(progress::Stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(report::has_colours())
+        .with_writer(progress::Stderr);
     // A second initialisation can only be a test's; its subscriber stays.
     let _ = match format {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_of_all_commands_are_read() {
+        Cli::command().debug_assert();
+        for line in [
+            "check p.toml",
+            "explain p.toml -o json",
+            "run p.toml --until-end --workers 2 --data d",
+            "produce t --key /a --rate 5 --data d",
+            "consume t --from -1h -n 1 --group g",
+            "topics list --data d -o json",
+            "groups delete g --data d",
+            "inspect p.wasm -o json",
+            "build d -o x.wasm -v",
+            "demo --rides 10",
+            "completion bash",
+        ] {
+            let parsed = Cli::try_parse_from(["millstream"].into_iter().chain(line.split(' ')));
+            assert!(parsed.is_ok(), "{line}: {parsed:?}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `millstream produce`: records into a topic, from a file or stdin.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -10,16 +10,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use indicatif::ProgressBar;
 use miette::{IntoDiagnostic, WrapErr, miette};
 
-use super::{DataDir, progress};
-use crate::connect::{self, Append, BlockBuilder, Broker, Commit, LogError, Partitioner, TopicSpec};
+use super::table::plural;
+use super::{DataDir, progress, topics};
+use crate::connect::{
+    self, Append, BlockBuilder, Broker, Commit, CommitError, LogError, OpenBroker, Partitioner, TopicSpec,
+};
 use crate::format::{CsvFile, Decoder, Format, key_and_time_fields, read_line, set_key_and_time};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::record::Record;
 
 /// Records that wait between the reader and the log: a few batches.
 const QUEUE_RECORDS_MAX: usize = 8 * BATCH_ROWS_MAX;
 /// With a rate, how often records are sent.
 const PACE: Duration = Duration::from_millis(20);
+/// How long to look for the log again, when the command that held it has ended.
+const REOPEN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Arguments of `millstream produce`.
 #[derive(Debug, clap::Args)]
@@ -40,16 +45,16 @@ pub struct Args {
     #[arg(long, value_name = "FIELD")]
     timestamp: Option<String>,
     /// Send so many records a second at most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
     /// What separates the cells of a CSV
-    #[arg(long, default_value = ",")]
-    delimiter: char,
+    #[arg(long, value_name = "CHAR", default_value = ",", value_parser = read_delimiter)]
+    delimiter: u8,
     /// Keep the cells of a CSV as texts, also where they look like numbers
     #[arg(long)]
     no_infer: bool,
     /// Partitions of the topic, if it has to be made
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = topics::partitions())]
     partitions: u32,
     #[command(flatten)]
     data: DataDir,
@@ -65,22 +70,42 @@ enum InputFormat {
 /// Where the data folder or the input cannot be used; the records before the place that is named are in the topic.
 pub fn run(args: Args) -> miette::Result<()> {
     let stop = super::run::stop_signal()?;
+    let fields = Fields::new(args.key.as_deref(), args.timestamp.as_deref())?;
+    let input = Input::open(args.file.as_deref())?;
     let broker = connect::open_broker(&args.data.dir, connect::Options::default())?;
     let partitions = ensure_topic(&*broker, &args.topic, args.partitions)?;
-    let input = Input::open(args.file.as_deref())?;
     let bar = progress::bar("producing", input.length_bytes, true);
     let source = Source {
         name: input.name.clone(),
         format: args.format,
-        delimiter: u8::try_from(args.delimiter).map_err(|_| miette!("the delimiter has to be one ASCII character"))?,
+        delimiter: args.delimiter,
         infer: !args.no_infer,
+        fields: [("--key", args.key), ("--timestamp", args.timestamp)]
+            .into_iter()
+            .filter_map(|(option, field)| Some((option, field?)))
+            .collect(),
         read_bytes: input.read_bytes.clone(),
     };
-    let fields = Fields::new(args.key.as_deref(), args.timestamp.as_deref())?;
-    let sent = send(&*broker, &args.topic, partitions, input, source, fields, args.rate, &stop, &bar);
+    let mut target = Target::Opened(&args.data.dir, Some(broker));
+    let sent = send(
+        &mut target,
+        &args.topic,
+        partitions,
+        input,
+        source,
+        fields,
+        args.rate,
+        &stop,
+        &bar,
+    );
     bar.finish_and_clear();
     let (count, outcome) = sent;
-    eprintln!("{count} records in {}", args.topic);
+    let stand = if outcome.is_err() && count > 0 {
+        ", committed; nothing behind them was read"
+    } else {
+        ""
+    };
+    eprintln!("{} in {}{stand}", plural(count, "record"), args.topic);
     outcome
 }
 
@@ -94,8 +119,10 @@ pub fn ensure_topic(broker: &dyn Broker, topic: &str, partitions: u32) -> miette
         Err(LogError::UnknownTopic { .. }) => {}
         Err(error) => return Err(error).into_diagnostic(),
     }
-    broker.create_topic(&TopicSpec::new(topic, partitions)).into_diagnostic()?;
-    eprintln!("made topic {topic} with {partitions} partition(s)");
+    broker
+        .create_topic(&TopicSpec::new(topic, partitions))
+        .into_diagnostic()?;
+    eprintln!("made topic {topic} with {}", plural(partitions.into(), "partition"));
     Ok(partitions)
 }
 
@@ -116,11 +143,22 @@ impl Input {
         let read_bytes = Arc::new(AtomicU64::new(0));
         let (reader, name, length_bytes): (Box<dyn Read + Send>, _, _) = match file {
             Some(path) => {
-                let file = File::open(path).into_diagnostic().wrap_err_with(|| format!("{} cannot be read", path.display()))?;
-                let length = file.metadata().ok().map(|data| data.len());
+                let file = File::open(path)
+                    .into_diagnostic()
+                    .wrap_err_with(|| format!("{} cannot be read", path.display()))?;
+                let about = file.metadata().into_diagnostic()?;
+                if about.is_dir() {
+                    return Err(miette!("{} is a folder: name a file", path.display()));
+                }
+                let length = about.is_file().then_some(about.len());
                 (Box::new(file), path.display().to_string(), length)
             }
-            None => (Box::new(io::stdin()), "stdin".to_owned(), None),
+            None => {
+                if io::stdin().is_terminal() {
+                    eprintln!("reading records from the terminal, one a line; Ctrl-D ends");
+                }
+                (Box::new(io::stdin()), "stdin".to_owned(), None)
+            }
         };
         let counted = Counted {
             inner: reader,
@@ -159,6 +197,8 @@ struct Source {
     format: InputFormat,
     delimiter: u8,
     infer: bool,
+    /// Fields that a CSV has to have, by the option that names them.
+    fields: Vec<(&'static str, String)>,
     read_bytes: Arc<AtomicU64>,
 }
 
@@ -172,8 +212,19 @@ impl Source {
     }
 
     fn read_csv(&self, reader: Box<dyn Read + Send>, out: &mpsc::SyncSender<(u64, Record)>) -> miette::Result<()> {
-        let at = |error| miette!("{}: {error}", self.name);
+        let at = |error| miette!("{}, {error}", self.name);
         let mut file = CsvFile::new(reader, self.delimiter, self.infer).map_err(at)?;
+        for (option, field) in &self.fields {
+            // A pointer's escapes are the decoder's to read; what is below a cell is not there.
+            let column = field.strip_prefix('/').unwrap_or(field);
+            if !column.contains('~') && !file.columns().iter().any(|name| name == column) {
+                return Err(miette!(
+                    help = format!("its columns: {}", file.columns().join(", ")),
+                    "{} has no column {column:?} for {option}",
+                    self.name
+                ));
+            }
+        }
         while file.next_row().map_err(at)? {
             let mut value = Vec::new();
             file.write_json(&mut value);
@@ -194,7 +245,12 @@ impl Source {
         let mut text = Vec::new();
         for number in 1.. {
             text.clear();
-            if reader.read_until(b'\n', &mut text).into_diagnostic().wrap_err_with(|| format!("{} cannot be read", self.name))? == 0 {
+            if reader
+                .read_until(b'\n', &mut text)
+                .into_diagnostic()
+                .wrap_err_with(|| format!("{} cannot be read", self.name))?
+                == 0
+            {
                 break;
             }
             if text.trim_ascii().is_empty() {
@@ -223,7 +279,9 @@ struct Fields {
 impl Fields {
     fn new(key: Option<&str>, time: Option<&str>) -> miette::Result<Fields> {
         let fields = key_and_time_fields(key, time);
-        let decoder = (!fields.is_empty()).then(|| Decoder::new(&Format::Json, &Format::Text, &fields)).transpose();
+        let decoder = (!fields.is_empty())
+            .then(|| Decoder::new(&Format::Json, &Format::Text, &fields))
+            .transpose();
         Ok(Fields {
             decoder: decoder.into_diagnostic()?,
             key: key.is_some(),
@@ -231,33 +289,94 @@ impl Fields {
         })
     }
 
-    /// Sets key and timestamp of all records of a batch.
-    fn apply(&mut self, name: &str, batch: &mut [(u64, Record)]) -> miette::Result<()> {
-        let Some(decoder) = &mut self.decoder else { return Ok(()) };
+    /// Sets key and timestamp of all records of a batch. Where one does not have them, only those before it stay.
+    fn apply(&mut self, name: &str, batch: &mut Vec<(u64, Record)>) -> miette::Result<()> {
+        let Some(decoder) = &mut self.decoder else {
+            return Ok(());
+        };
         let refs: Vec<_> = batch.iter().map(|(_, record)| record.at(0)).collect();
         let decoded = decoder.decode(&refs);
-        if let Some(failed) = decoded.failed.first() {
-            let line = batch[failed.index as usize].0;
-            return Err(miette!("{name}, line {line}: {}", failed.error));
-        }
+        let first_failed = decoded.failed.iter().min_by_key(|failed| failed.index);
+        let good = first_failed.map_or(batch.len(), |failed| failed.index as usize);
+        let outcome = match first_failed {
+            Some(failed) => Err(miette!("{name}, line {}: {}", batch[good].0, failed.error)),
+            None => Ok(()),
+        };
         let arena = bumpalo::Bump::new();
-        let set: Vec<_> = (0..batch.len())
+        // Rows of the table are the records that could be decoded, in their order: the first ones are those before.
+        let set: Vec<_> = (0..good)
             .map(|row| {
                 let record = set_key_and_time(&arena, &decoded.table, row, self.key, self.time, refs[row]);
                 (record.key.map(<[u8]>::to_vec), record.timestamp_ms)
             })
             .collect();
+        batch.truncate(good);
         for ((_, record), (key, time)) in batch.iter_mut().zip(set) {
             (record.key, record.timestamp_ms) = (key, time);
         }
-        Ok(())
+        outcome
+    }
+}
+
+/// Whether a record is no larger than the host takes; a dead letter of it has room for what is said beside it.
+fn bounded(record: &Record) -> Result<(), String> {
+    let headers = record.headers.as_ref();
+    let parts = [
+        ("key", record.key.as_ref().map_or(0, Vec::len), KEY_BYTES_MAX),
+        ("value", record.value.as_ref().map_or(0, Vec::len), VALUE_BYTES_MAX),
+        ("headers", headers.encoded().len(), HEADERS_BYTES_MAX),
+    ];
+    for (what, bytes, bytes_max) in parts {
+        if bytes > bytes_max {
+            return Err(format!(
+                "{bytes} bytes of {what} are more than the {bytes_max} that a record may have: split it, or keep the \
+                 bytes elsewhere and send a reference"
+            ));
+        }
+    }
+    match headers.iter().count() {
+        count if count > HEADERS_MAX => Err(format!(
+            "{count} headers are more than the {HEADERS_MAX} that a record may have"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The log that is written to.
+enum Target<'b> {
+    /// It stays.
+    Given(&'b dyn Broker),
+    /// It may be held by another command, which ends: then it is opened again. None only where that failed.
+    Opened(&'b Path, Option<OpenBroker>),
+}
+
+impl Target<'_> {
+    /// Commits what `make` gives, anew for each try.
+    fn commit(&mut self, mut make: impl FnMut() -> miette::Result<Commit>) -> miette::Result<()> {
+        let end = Instant::now() + REOPEN_TIME_MAX;
+        loop {
+            let (outcome, passing) = match self {
+                Target::Given(broker) => (broker.commit(make()?), false),
+                Target::Opened(_, Some(broker)) => (broker.commit(make()?), broker.is_passing()),
+                Target::Opened(..) => return Err(miette!("the data folder was not opened again")),
+            };
+            match (outcome, self as &mut Target) {
+                (Err(CommitError::Unavailable { .. }), Target::Opened(dir, broker))
+                    if passing && Instant::now() < end =>
+                {
+                    *broker = None;
+                    *broker = Some(connect::open_broker(dir, connect::Options::default())?);
+                }
+                (outcome, _) => return outcome.map(|_| ()).into_diagnostic(),
+            }
+        }
     }
 }
 
 /// Sends everything; how many records were committed, and what ended it.
 #[expect(clippy::too_many_arguments, reason = "each is one of the command's arguments")]
 fn send(
-    broker: &dyn Broker,
+    target: &mut Target<'_>,
     topic: &str,
     partitions: u32,
     input: Input,
@@ -291,14 +410,26 @@ fn send(
             bytes += next.1.at(0).size_bytes();
             batch.push(next);
         }
-        let sent = fields.apply(&name, &mut batch).and_then(|()| {
-            let commit = blocks(topic, partitions, &mut partitioner, &name, &batch)?;
-            broker.commit(commit).into_diagnostic()
-        });
-        if let Err(error) = sent {
-            return (count, Err(error));
+        let mut fine = fields.apply(&name, &mut batch);
+        let large = batch
+            .iter()
+            .enumerate()
+            .find_map(|(at, (_, record))| Some((at, bounded(record).err()?)));
+        if let Some((at, why)) = large {
+            fine = Err(miette!("{name}, line {}: {why}", batch[at].0));
+            batch.truncate(at);
+        }
+        // What came before a bad record is in the topic when the command ends.
+        if !batch.is_empty() {
+            let commit = || blocks(topic, partitions, &mut partitioner, &name, &batch);
+            if let Err(error) = target.commit(commit) {
+                return (count, Err(error));
+            }
         }
         count += batch.len() as u64;
+        if fine.is_err() {
+            return (count, fine);
+        }
         bar.set_position(read_bytes.load(Ordering::Relaxed));
         if let Some(rate) = rate {
             let due = began + Duration::from_secs_f64(count as f64 / f64::from(rate.max(1)));
@@ -310,7 +441,9 @@ fn send(
             return (count, Ok(()));
         }
     }
-    let read = reading.join().unwrap_or_else(|_| Err(miette!("the reader of {name} panicked")));
+    let read = reading
+        .join()
+        .unwrap_or_else(|_| Err(miette!("the reader of {name} panicked")));
     (count, read)
 }
 
@@ -326,7 +459,9 @@ fn blocks(
     partitioner.next_call();
     for (line, record) in batch {
         let partition = partitioner.partition(record.key.as_deref()) as usize;
-        blocks[partition].push(record.at(0)).map_err(|error| miette!("{name}, line {line}: {error}"))?;
+        blocks[partition]
+            .push(record.at(0))
+            .map_err(|error| miette!("{name}, line {line}: {error}"))?;
     }
     let topic: Arc<str> = topic.into();
     let appends = blocks.into_iter().enumerate().filter(|(_, blocks)| !blocks.is_empty());
@@ -359,13 +494,35 @@ pub fn csv_into(
         format: InputFormat::Csv,
         delimiter: b',',
         infer: true,
+        fields: key.map(|key| ("--key", key.to_owned())).into_iter().collect(),
         read_bytes: input.read_bytes.clone(),
     };
     let fields = Fields::new(key, None)?;
-    let (count, outcome) = send(broker, topic, partitions, input, source, fields, None, stop, bar);
+    let (count, outcome) = send(
+        &mut Target::Given(broker),
+        topic,
+        partitions,
+        input,
+        source,
+        fields,
+        None,
+        stop,
+        bar,
+    );
     outcome.map(|()| count)
 }
 
+fn read_delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        [b'"' | b'\n' | b'\r'] => Err("a quote or the end of a line cannot separate cells".into()),
+        &[byte] if byte.is_ascii() => Ok(byte),
+        _ if text == "\\t" => Ok(b'\t'),
+        _ => Err("one ASCII character, or `\\t` for a tab".into()),
+    }
+}
+
 fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_millis() as i64)
 }

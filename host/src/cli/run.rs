@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use miette::{IntoDiagnostic, WrapErr};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -30,8 +30,8 @@ pub struct Args {
     #[arg(long)]
     until_end: bool,
     /// Worker threads [default: one a core]
-    #[arg(long, value_name = "N")]
-    workers: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    workers: Option<u16>,
 }
 
 /// # Errors
@@ -39,7 +39,7 @@ pub struct Args {
 pub fn run(args: Args) -> miette::Result<()> {
     let mut options = HostOptions::new(args.data.dir)?;
     if let Some(workers) = args.workers {
-        options.workers = workers;
+        options.workers = workers.into();
     }
     let stop = stop_signal()?;
     let mut host = Host::open(&options)?;
@@ -47,8 +47,9 @@ pub fn run(args: Args) -> miette::Result<()> {
     let plans = super::check::plans(&args.files, &catalog)?;
     let _server = connect::serve(host.log().clone()).into_diagnostic()?;
     for plan in plans {
-        tracing::info!(pipeline = plan.name, "started");
+        let name = plan.name.clone();
         host.start(plan, &catalog)?;
+        tracing::info!(pipeline = name, "started");
     }
     work(&mut host, &stop, args.until_end);
     finish(host)
@@ -76,14 +77,21 @@ pub fn work(host: &mut Host, stop: &AtomicBool, until_end: bool) {
     if until_end {
         host.drain();
     }
-    let interval = if until_end { LOOK_INTERVAL_UNTIL_END } else { LOOK_INTERVAL };
+    let interval = if until_end {
+        LOOK_INTERVAL_UNTIL_END
+    } else {
+        LOOK_INTERVAL
+    };
     let ended = |host: &Host| {
         let over = |state| matches!(state, PipelineState::Failed(_) | PipelineState::Stopped);
         host.pipelines().all(|(_, state)| over(state))
     };
     while !(stop.load(Ordering::Acquire) || ended(host) || until_end && host.is_at_end()) {
         if let Some(bar) = &bar {
-            let done = host.pipelines().map(|(pipeline, _)| pipeline.stats.records_in.get()).sum();
+            let done = host
+                .pipelines()
+                .map(|(pipeline, _)| pipeline.stats.records_in.get())
+                .sum();
             bar.set_length(total(host).max(done));
             bar.set_position(done);
         }
@@ -96,19 +104,24 @@ pub fn work(host: &mut Host, stop: &AtomicBool, until_end: bool) {
 
 /// Records that the pipelines have still to read, and have read.
 fn total(host: &Host) -> u64 {
-    host.lag() + host.pipelines().map(|(pipeline, _)| pipeline.stats.records_in.get()).sum::<u64>()
+    host.lag()
+        + host
+            .pipelines()
+            .map(|(pipeline, _)| pipeline.stats.records_in.get())
+            .sum::<u64>()
 }
 
 /// Commits and ends everything within [`STOP_TIME_MAX`]: a watchdog sees to it.
 fn finish(mut host: Host) -> miette::Result<()> {
-    let began = Instant::now();
     std::thread::spawn(move || {
         std::thread::sleep(STOP_TIME_MAX);
         eprintln!("millstream: did not stop within {STOP_TIME_MAX:?}; ending now. What was committed is safe.");
         std::process::exit(1);
     });
-    let states: Vec<_> =
-        host.pipelines().map(|(pipeline, state)| (pipeline.plan.name.clone(), state)).collect();
+    let states: Vec<_> = host
+        .pipelines()
+        .map(|(pipeline, state)| (pipeline.plan.name.clone(), state))
+        .collect();
     let clean = host.stop(STOP_TIME_MAX - Duration::from_secs(2));
     for (pipeline, _) in host.pipelines() {
         let stats = &pipeline.stats;
@@ -117,12 +130,13 @@ fn finish(mut host: Host) -> miette::Result<()> {
             records_in = stats.records_in.get(),
             dead_letters = stats.dead_letters.get(),
             commits = stats.commits.get(),
-            "stopped after {:?}",
-            began.elapsed()
+            "stopped"
         );
     }
     if !clean {
-        return Err(miette::miette!("a pipeline is in a call that does not end; its last commit stands"));
+        return Err(miette::miette!(
+            "a pipeline is in a call that does not end; its last commit stands"
+        ));
     }
     host.log().close();
     match states.into_iter().find_map(|(name, state)| match state {

@@ -1,13 +1,12 @@
 //! `millstream topics`: list, create, describe and delete.
 
-use std::io::Write;
-
 use clap::Subcommand;
 use miette::IntoDiagnostic;
 
-use super::table::{count, human_bytes, human_time, print};
+use super::table::{count, human_bytes, human_duration, human_time, plural, print};
 use super::{DataDir, Output, OutputFormat};
 use crate::connect::{self, Broker, TopicDescription, TopicSpec};
+use crate::limits::PARTITIONS_MAX;
 use crate::pipeline::{duration, size};
 
 /// Arguments of `millstream topics`.
@@ -23,12 +22,14 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// List all topics, as without a subcommand
+    List,
     /// Make a topic
     Create {
         /// Its name: 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'
         topic: String,
         /// How many partitions it has
-        #[arg(short, long, value_name = "N", default_value_t = 1)]
+        #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = partitions())]
         partitions: u32,
         /// Drop records some time after this, as 7d or 12h [default: keep them]
         #[arg(long, value_name = "TIME", value_parser = read_duration)]
@@ -52,9 +53,13 @@ enum Action {
 /// # Errors
 /// Where the data folder or the topic cannot be used.
 pub fn run(args: Args) -> miette::Result<()> {
-    let broker = connect::open_broker(&args.data.dir, connect::Options::default())?;
+    let dir = match args.action {
+        Some(Action::Create { .. }) => &args.data.dir,
+        _ => args.data.existing()?,
+    };
+    let broker = connect::open_broker(dir, connect::Options::default())?;
     match args.action {
-        None => list(&*broker, args.output.format),
+        None | Some(Action::List) => list(&*broker, args.output.format),
         Some(Action::Create {
             topic,
             partitions,
@@ -68,21 +73,29 @@ pub fn run(args: Args) -> miette::Result<()> {
                 retention_bytes: retention_size,
             };
             broker.create_topic(&spec).into_diagnostic()?;
-            eprintln!("made topic {} with {partitions} partition(s)", spec.name);
+            eprintln!(
+                "made topic {} with {}",
+                spec.name,
+                plural(partitions.into(), "partition")
+            );
             Ok(())
         }
         Some(Action::Describe { topic }) => describe(&broker.topic(&topic).into_diagnostic()?, args.output.format),
         Some(Action::Delete { topic }) => {
             let records = broker.topic(&topic).into_diagnostic().map(|topic| records(&topic))?;
             broker.delete_topic(&topic).into_diagnostic()?;
-            eprintln!("deleted topic {topic} with {records} records");
+            eprintln!("deleted topic {topic} with {}", plural(records, "record"));
             Ok(())
         }
     }
 }
 
 fn records(topic: &TopicDescription) -> u64 {
-    topic.partition_ranges.iter().map(|range| range.next_offset - range.first_offset).sum()
+    topic
+        .partition_ranges
+        .iter()
+        .map(|range| range.next_offset - range.first_offset)
+        .sum()
 }
 
 fn list(broker: &dyn Broker, format: OutputFormat) -> miette::Result<()> {
@@ -107,15 +120,8 @@ fn describe(topic: &TopicDescription, format: OutputFormat) -> miette::Result<()
     if format == OutputFormat::Json {
         return json(topic);
     }
-    let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "{}: made {}, retention {}\n",
-        topic.spec.name,
-        human_time(topic.created_ms),
-        retention(&topic.spec)
-    )
-    .into_diagnostic()?;
+    let (name, made) = (&topic.spec.name, human_time(topic.created_ms));
+    super::write_out(format!("{name}: made {made}, retention {}\n\n", retention(&topic.spec)).as_bytes())?;
     let rows = topic.partition_ranges.iter().enumerate().map(|(partition, range)| {
         vec![
             partition.to_string(),
@@ -129,7 +135,7 @@ fn describe(topic: &TopicDescription, format: OutputFormat) -> miette::Result<()
 }
 
 fn retention(spec: &TopicSpec) -> String {
-    let time = spec.retention_ms.map(|ms| format!("{:?}", std::time::Duration::from_millis(ms)));
+    let time = spec.retention_ms.map(human_duration);
     let size = spec.retention_bytes.map(human_bytes);
     match (time, size) {
         (None, None) => "all".into(),
@@ -140,7 +146,12 @@ fn retention(spec: &TopicSpec) -> String {
 
 fn json(value: &impl serde::Serialize) -> miette::Result<()> {
     let text = serde_json::to_string_pretty(value).into_diagnostic()?;
-    writeln!(std::io::stdout(), "{text}").into_diagnostic()
+    super::write_out(format!("{text}\n").as_bytes())
+}
+
+/// What a topic's number of partitions may be.
+pub(super) fn partitions() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(PARTITIONS_MAX))
 }
 
 fn read_duration(text: &str) -> Result<std::time::Duration, String> {

@@ -1,13 +1,14 @@
 //! What the commands need of a log, wherever it is: in this process, or with the host that holds the folder.
 
-use super::socket::Client;
+use super::socket::{Client, Server, serve_command};
 use super::{
     Assignment, Commit, CommitError, Committed, EmbeddedLog, Fetched, GroupDescription, LogError, OpenError, Options,
     Position, TopicDescription, TopicPartition, TopicSpec,
 };
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A log as the commands see it. All calls wait.
 pub trait Broker: Send + Sync {
@@ -39,21 +40,69 @@ pub trait Broker: Send + Sync {
     fn leave(&self, group: &str, member: &str) -> Result<(), LogError>;
 }
 
+/// How long a holder that does not answer may take to do so, or to go: it is just starting or ending.
+const HOLDER_TIME_MAX: Duration = Duration::from_secs(2);
+/// How often it is asked.
+const HOLDER_LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The log of a folder, as [`open_broker`] found it. While it is held here, other commands use it through this process.
+pub struct OpenBroker {
+    // Dropped before the log, so that requests that are on their way are done.
+    _server: Option<Server>,
+    broker: Box<dyn Broker>,
+    passing: bool,
+}
+
+impl OpenBroker {
+    /// Whether it is held by another command, which will end, and not by a host, which is meant to stay. Whoever gets
+    /// [`CommitError::Unavailable`] from such a log opens it again.
+    pub fn is_passing(&self) -> bool {
+        self.passing
+    }
+}
+
+impl Deref for OpenBroker {
+    type Target = dyn Broker;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.broker
+    }
+}
+
 /// The log of a folder: in this process where nobody holds the folder, else through whoever does.
 ///
 /// # Errors
 /// As [`EmbeddedLog::open`]; [`OpenError::Held`] where the holder does not answer on its socket.
-pub fn open_broker(path: &Path, options: Options) -> Result<Box<dyn Broker>, OpenError> {
-    match EmbeddedLog::open(path, options) {
-        Ok(log) => Ok(Box::new(log)),
-        Err(held @ OpenError::Held { .. }) => match Client::connect(path) {
-            Ok(client) => Ok(Box::new(client)),
-            Err(error) => {
-                tracing::debug!(%error, "no host answers on the socket of the data folder");
-                Err(held)
+pub fn open_broker(path: &Path, options: Options) -> Result<OpenBroker, OpenError> {
+    let end = Instant::now() + HOLDER_TIME_MAX;
+    loop {
+        let held = match EmbeddedLog::open(path, options.clone()) {
+            Ok(log) => {
+                // On a file system without sockets the command works all the same, alone.
+                let server = serve_command(log.clone()).inspect_err(|error| tracing::debug!(%error));
+                return Ok(OpenBroker {
+                    _server: server.ok(),
+                    broker: Box::new(log),
+                    passing: false,
+                });
             }
-        },
-        Err(error) => Err(error),
+            Err(held @ OpenError::Held { .. }) => held,
+            Err(error) => return Err(error),
+        };
+        match Client::connect(path) {
+            Ok(client) => {
+                return Ok(OpenBroker {
+                    _server: None,
+                    passing: !client.is_host(),
+                    broker: Box::new(client),
+                });
+            }
+            Err(error) => tracing::debug!(%error, "nobody answers on the socket of the data folder"),
+        }
+        if Instant::now() >= end {
+            return Err(held);
+        }
+        std::thread::sleep(HOLDER_LOOK_INTERVAL);
     }
 }
 

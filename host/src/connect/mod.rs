@@ -13,7 +13,7 @@ mod partitioner;
 pub mod socket;
 
 pub use block::{BLOCK_HEAD_BYTES, BLOCK_VERSION, Block, BlockBuilder, BlockError, Fetched, RecordTooLarge};
-pub use broker::{Broker, open_broker};
+pub use broker::{Broker, OpenBroker, open_broker};
 pub use embedded::{EmbeddedLog, OpenError, Options};
 pub use membership::{Assignment, Fence};
 pub use partitioner::{Partitioner, murmur2, partition_of};
@@ -388,10 +388,9 @@ pub enum CommitError {
         detail: String,
     },
     /// Nothing was written, and the same commit is never taken.
-    #[error("{refusal}")]
+    #[error(transparent)]
     Refused {
         /// The reason.
-        #[source]
         refusal: LogError,
     },
     /// Nothing was written: the log was closed.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use crate::guest::{Configured, GuestError, Runtime};
+use crate::guest::{Configured, GuestError, LoadError, LoadProblem, Runtime};
 use crate::limits::StageLimits;
 use crate::pipeline::{Catalog, CatalogError, Concern, Described};
 
@@ -27,8 +27,18 @@ impl PluginCatalog {
     /// What the check configured: the plugin of this path, under this configuration and these limits.
     pub fn configured(&self, plugin: &Path, config_json: &str, limits: &StageLimits) -> Option<Configured> {
         let known = self.configured.get(plugin)?;
-        known.iter().find(|known| known.config() == config_json && known.limits() == limits).cloned()
+        known
+            .iter()
+            .find(|known| known.config() == config_json && known.limits() == limits)
+            .cloned()
     }
+}
+
+/// What to do about a plugin that is not there.
+const MISSING: &str = "`plugin` is a path relative to the pipeline file; `millstream build DIR` makes the component";
+
+fn missing(problem: &LoadError) -> bool {
+    matches!(&problem.problem, LoadProblem::Read(error) if error.kind() == std::io::ErrorKind::NotFound)
 }
 
 impl Catalog for PluginCatalog {
@@ -38,7 +48,10 @@ impl Catalog for PluginCatalog {
             help: None,
             concerns,
         };
-        let loaded = self.runtime.load(plugin).map_err(|problem| error(problem.to_string(), Concern::Plugin))?;
+        let loaded = self.runtime.load(plugin).map_err(|problem| CatalogError {
+            help: missing(&problem).then(|| MISSING.into()),
+            ..error(problem.to_string(), Concern::Plugin)
+        })?;
         let configured = loaded.configure(config_json, limits).map_err(|problem| {
             let concerns = match problem {
                 GuestError::Refused { .. } | GuestError::Config { .. } => Concern::Config,

@@ -68,15 +68,18 @@ fn cache_dir() -> PathBuf {
 pub enum HostError {
     /// The data folder.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Open(#[from] OpenError),
     /// The guest runtime, or a plugin.
     #[error(transparent)]
     Guest(#[from] GuestError),
     /// A topic could not be made.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Topic(#[from] CommitError),
     /// A topic could not be read.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Log(#[from] LogError),
     /// The pipeline does not fit its formats.
     #[error(transparent)]

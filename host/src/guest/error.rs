@@ -169,7 +169,7 @@ fn list(names: &[String]) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
     /// A call failed.
-    #[error("{plugin}: `{function}` failed: {source}")]
+    #[error("{plugin}: `{function}` failed: {}", without_stage_time(source))]
     Call {
         /// Name and version, or the digest where there is no name yet.
         plugin: String,
@@ -340,6 +340,16 @@ impl CallError {
             CallError::Refused(_) => "refused",
             CallError::Poisoned => "poisoned",
         }
+    }
+}
+
+/// Time to be configured is the same for all: there is no limit of a stage to raise.
+fn without_stage_time(error: &CallError) -> String {
+    match error {
+        CallError::Deadline { limit, .. } => {
+            format!("the call did not end within {limit:?} of processor time: look for an endless loop")
+        }
+        error => error.to_string(),
     }
 }
 

@@ -27,6 +27,9 @@ pub const SOCKET_NAME: &str = "millstream.sock";
 pub enum OpenError {
     /// Another process has it.
     #[error("the data folder {} is held by {}", folder.display(), holder_text(*pid, command.as_deref(), since.as_deref()))]
+    #[diagnostic(help(
+        "one process holds a folder: wait for it or stop it (SIGTERM), or name another folder with --data; beside a running host, `produce`, `consume`, `topics` and `groups` work through that"
+    ))]
     Held {
         /// The folder.
         folder: PathBuf,
@@ -52,6 +55,12 @@ pub enum OpenError {
         folder: PathBuf,
         /// The first thing in it.
         found: String,
+    },
+    /// There is a file of this name.
+    #[error("the data folder {} is a file: name a folder with --data", folder.display())]
+    NotAFolder {
+        /// The file.
+        folder: PathBuf,
     },
     /// A newer program wrote it.
     #[error("the data folder {} has format {found}, this program reads format {FOLDER_VERSION}: use the newer program", folder.display())]
@@ -159,6 +168,9 @@ impl DataFolder {
     /// Makes the folder where it is missing, takes its lock and checks its version.
     pub(super) fn take(path: &Path) -> Result<DataFolder, OpenError> {
         let io = |source| OpenError::io(path, source);
+        if path.is_file() {
+            return Err(OpenError::NotAFolder { folder: path.into() });
+        }
         fs::create_dir_all(path).map_err(io)?;
         if let Some(found) = strange_entry(path).map_err(io)? {
             return Err(OpenError::NotADataFolder {
@@ -319,7 +331,10 @@ mod tests {
         assert!(matches!(error, OpenError::NotADataFolder { found, .. } if found == "thesis.tex"));
         assert!(!dir.path().join(LOCK).exists());
         let file = dir.path().join("thesis.tex");
-        assert!(matches!(DataFolder::take(&file).unwrap_err(), OpenError::Io { .. }));
+        assert!(matches!(
+            DataFolder::take(&file).unwrap_err(),
+            OpenError::NotAFolder { .. }
+        ));
     }
 
     #[test]

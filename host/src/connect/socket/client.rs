@@ -24,6 +24,7 @@ use tokio::runtime::Runtime;
 pub struct Client {
     folder: PathBuf,
     runtime: Runtime,
+    host: bool,
 }
 
 /// How far a call got that has no answer.
@@ -42,11 +43,20 @@ impl Client {
     /// # Errors
     /// Where nobody does.
     pub fn connect(folder: &Path) -> io::Result<Client> {
-        let client = Client {
+        let mut client = Client {
             folder: folder.into(),
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+            host: true,
         };
-        client.open().map(|_| client)
+        client.host = client
+            .read(Method::GET, "/v0/holder", Vec::new())
+            .map_err(io::Error::other)?;
+        Ok(client)
+    }
+
+    /// Whether it is a host that holds the folder, and not a command.
+    pub fn is_host(&self) -> bool {
+        self.host
     }
 
     fn open(&self) -> io::Result<UnixStream> {
@@ -93,7 +103,7 @@ impl Client {
 
     fn change<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> Result<T, CommitError> {
         let body = self.call(method, path, body).map_err(|failed| match failed {
-            Failed::Unsent(detail) => CommitError::Unavailable { detail },
+            Failed::Unsent(detail) => CommitError::Unavailable { detail: gone(&detail) },
             Failed::Sent(detail) => CommitError::Unknown { detail },
             Failed::Refused(status, body) => serde_json::from_slice(&body).unwrap_or_else(|_| match status {
                 StatusCode::PAYLOAD_TOO_LARGE => too_large().into(),
@@ -109,6 +119,10 @@ impl Client {
     }
 }
 
+fn gone(detail: &str) -> String {
+    format!("the process that held the data folder does not answer ({detail}); run the command again")
+}
+
 fn too_large() -> LogError {
     LogError::CommitTooLarge {
         bytes: crate::limits::CALLER_COMMIT_BYTES_MAX as u64 + 1,
@@ -118,7 +132,8 @@ fn too_large() -> LogError {
 
 fn log_error(failed: Failed) -> LogError {
     match failed {
-        Failed::Unsent(detail) | Failed::Sent(detail) => LogError::Unavailable { detail },
+        Failed::Unsent(detail) => LogError::Unavailable { detail: gone(&detail) },
+        Failed::Sent(detail) => LogError::Unavailable { detail },
         Failed::Refused(status, body) => serde_json::from_slice(&body).unwrap_or_else(|_| LogError::Holder {
             detail: strange(status, &body),
         }),

@@ -1,8 +1,9 @@
 //! The log of a folder, reached from other processes: HTTP over a Unix socket in the folder, so that commands work
-//! beside a running host. Only this user can open it.
+//! beside a running host, and beside each other. Only this user can open it.
 //!
 //! | request | answer |
 //! | --- | --- |
+//! | `GET /v0/holder` | JSON true where a host holds the folder, false where a command does for a while |
 //! | `GET /v0/topics`, `POST /v0/topics` (JSON `TopicSpec`) | JSON `TopicDescription`s; nothing |
 //! | `GET`, `DELETE /v0/topics/{topic}` | JSON `TopicDescription`; nothing |
 //! | `GET /v0/topics/{topic}/{partition}/records?from=&bytes=&wait_ms=` | blocks, see below; waits for the first record |
@@ -30,4 +31,4 @@ mod tests;
 mod wire;
 
 pub use client::Client;
-pub use server::{ServeError, Server, serve};
+pub use server::{ServeError, Server, serve, serve_command};

@@ -45,10 +45,19 @@ pub struct Server {
 /// Where the socket cannot be made.
 pub fn serve(log: Arc<EmbeddedLog>) -> Result<Server, ServeError> {
     let folder = log.path().to_path_buf();
-    serve_log(log).map_err(|source| ServeError { folder, source })
+    serve_log(log, true).map_err(|source| ServeError { folder, source })
 }
 
-fn serve_log(log: Arc<EmbeddedLog>) -> io::Result<Server> {
+/// The same for a command that holds the folder for a while; it says so to those who ask.
+///
+/// # Errors
+/// Where the socket cannot be made.
+pub fn serve_command(log: Arc<EmbeddedLog>) -> Result<Server, ServeError> {
+    let folder = log.path().to_path_buf();
+    serve_log(log, false).map_err(|source| ServeError { folder, source })
+}
+
+fn serve_log(log: Arc<EmbeddedLog>, host: bool) -> io::Result<Server> {
     let socket = log.path().join(crate::connect::embedded::SOCKET_NAME);
     let listener = listen(&log)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -63,10 +72,23 @@ fn serve_log(log: Arc<EmbeddedLog>) -> io::Result<Server> {
                 Ok(listener) => listener,
                 Err(error) => return tracing::error!(%error, "the socket of the data folder is not served"),
             };
-            let serving = axum::serve(listener, router(log)).into_future();
+            let (ending, ended) = oneshot::channel();
+            let stopped = async {
+                let _ = stopped.await;
+                // The socket has lost its name: who connected before is let in, nobody else comes.
+                tokio::time::sleep(ACCEPT_TIME).await;
+                let _ = ending.send(());
+            };
+            let serving = axum::serve(listener, router(log, host))
+                .with_graceful_shutdown(stopped)
+                .into_future();
+            let over = async {
+                let _ = ended.await;
+                tokio::time::sleep(END_TIME_MAX).await;
+            };
             tokio::select! {
                 _ = serving => {}
-                _ = stopped => {}
+                () = over => {}
             }
         });
         runtime.shutdown_timeout(Duration::from_millis(500));
@@ -106,10 +128,16 @@ impl Drop for Server {
     }
 }
 
+/// Between the end of the socket's name and that of letting in.
+const ACCEPT_TIME: Duration = Duration::from_millis(5);
+/// For requests that are being done when the server ends.
+const END_TIME_MAX: Duration = Duration::from_millis(500);
+
 type Log = State<Arc<EmbeddedLog>>;
 
-fn router(log: Arc<EmbeddedLog>) -> Router {
+fn router(log: Arc<EmbeddedLog>, host: bool) -> Router {
     Router::new()
+        .route("/v0/holder", get(move || async move { Json(host) }))
         .route("/v0/topics", get(topics).post(create_topic))
         .route("/v0/topics/{topic}", get(topic).delete(delete_topic))
         .route("/v0/topics/{topic}/{partition}/records", get(records))
