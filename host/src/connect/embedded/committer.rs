@@ -168,6 +168,10 @@ impl Committer {
         });
         drop(members);
         crash_point("commit-synced");
+        // Readers first: whoever learns that its commit is true may take it that those who read it have been woken.
+        if let Ok(grown) = &outcome {
+            grown.iter().for_each(|tp| self.shared.subscriptions.notify(tp));
+        }
         let mut planned = planned.into_iter();
         for commit in commits {
             let answer = match (planned.next(), &outcome) {
@@ -177,9 +181,6 @@ impl Committer {
                 (None, Ok(_)) => Err(CommitError::Closed),
             };
             commit.finish(answer);
-        }
-        if let Ok(grown) = outcome {
-            grown.iter().for_each(|tp| self.shared.subscriptions.notify(tp));
         }
     }
 
