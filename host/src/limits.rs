@@ -109,6 +109,11 @@ pub const COMPILED_BYTES_MAX: u64 = 1 << 30;
 pub const COMPILE_CACHE_BYTES_MAX: u64 = 4 << 30;
 /// Key, value and headers of a record together: a dead letter is larger than the record that it holds.
 pub const RECORD_BYTES_MAX: usize = 4 << 20;
+/// What a pipeline adds to a record that it passes on: a key out of the value, headers of a dead letter, twice, as
+/// dead letters may fail again.
+pub const DERIVED_RECORD_BYTES_MAX: usize = RECORD_BYTES_MAX + 2 * HEADERS_BYTES_MAX;
+/// A turn of a task, but for the calls that are under way: neighbours and commits wait for it, and a stop does.
+pub const PASS_TIME_MAX: Duration = Duration::from_secs(1);
 /// What one caller may hand to the log as one commit.
 pub const CALLER_COMMIT_BYTES_MAX: usize = 64 << 20;
 /// What the committer puts into one atomic batch: callers that wait together are synced together, no later than this.

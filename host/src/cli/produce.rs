@@ -306,10 +306,11 @@ impl Fields {
         // Rows of the table are the records that could be decoded, in their order: the first ones are those before.
         let set: Vec<_> = (0..good)
             .map(|row| {
-                let record = set_key_and_time(&arena, &decoded.table, row, self.key, self.time, refs[row]);
-                (record.key.map(<[u8]>::to_vec), record.timestamp_ms)
+                let record = set_key_and_time(&arena, &decoded.table, row, self.key, self.time, refs[row])
+                    .map_err(|error| miette!("{name}, line {}: {error}", batch[row].0))?;
+                Ok((record.key.map(<[u8]>::to_vec), record.timestamp_ms))
             })
-            .collect();
+            .collect::<miette::Result<_>>()?;
         batch.truncate(good);
         for ((_, record), (key, time)) in batch.iter_mut().zip(set) {
             (record.key, record.timestamp_ms) = (key, time);

@@ -13,7 +13,7 @@
 //! Numbers in the head are little-endian, lengths and zig-zags LEB128. A block does not know its offset: the log gives
 //! it at commit, so that blocks are built and summed where the records are made, not by the one thread that commits.
 
-use crate::limits::{BLOCK_BYTES_MAX, RECORD_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES_MAX, DERIVED_RECORD_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::record::{HeadersRef, RecordRef, write_varint};
 use bytes::Bytes;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -110,8 +110,21 @@ impl BlockBuilder {
     /// # Errors
     /// Where the record is larger than a log takes; the builder is as before.
     pub fn push(&mut self, record: RecordRef<'_>) -> Result<(), RecordTooLarge> {
+        self.push_bounded(record, RECORD_BYTES_MAX)
+    }
+
+    /// As [`BlockBuilder::push`], for what a pipeline makes of a record that the log has taken: it may have grown by a
+    /// key and headers ([`DERIVED_RECORD_BYTES_MAX`]), and must not be refused for it.
+    ///
+    /// # Errors
+    /// Where the record has grown by more; the builder is as before.
+    pub fn push_derived(&mut self, record: RecordRef<'_>) -> Result<(), RecordTooLarge> {
+        self.push_bounded(record, DERIVED_RECORD_BYTES_MAX)
+    }
+
+    fn push_bounded(&mut self, record: RecordRef<'_>, bytes_max: usize) -> Result<(), RecordTooLarge> {
         let bytes = record.size_bytes();
-        if bytes > RECORD_BYTES_MAX {
+        if bytes > bytes_max {
             return Err(RecordTooLarge { bytes });
         }
         if self.count > 0 && self.open.len() + bytes > BLOCK_BYTES_MAX {

@@ -320,6 +320,14 @@ impl Host {
     }
 }
 
+impl Drop for Host {
+    /// Ends the passes that are under way: the workers are waited for.
+    fn drop(&mut self) {
+        let statuses = self.running.iter().flat_map(|running| &running.tasks).map(|(_, status)| status);
+        statuses.for_each(|status| status.stop.store(true, Ordering::Release));
+    }
+}
+
 impl Running {
     fn state(&self) -> PipelineState {
         let said = |text: &std::sync::Mutex<Option<String>>| text.lock().unwrap_or_else(PoisonError::into_inner).clone();

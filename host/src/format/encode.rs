@@ -7,7 +7,7 @@ use super::decode::{csv_object, describe};
 use super::project::Span;
 use super::writer::{Base, Row, Writer, check_fields, check_kept, overlaps, writer};
 use super::{Format, FormatError, pointer, refuse};
-use crate::limits::{HEADERS_BYTES_MAX, HEADERS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::limits::{HEADERS_BYTES_MAX, HEADERS_MAX, KEY_BYTES_MAX, RECORD_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::output::Emitted;
 use crate::record::{Headers, HeadersRef, RecordRef};
 use crate::schema::{Branch, MappedField, Place, ValueBase};
@@ -241,6 +241,14 @@ impl Encoder {
         }
         if let Some(Cell::Time(timestamp_ms)) = self.timestamp.map(|column| row.cell(column)) {
             record.timestamp_ms = timestamp_ms;
+        }
+        // What is kept of the input can be larger than what is written may be: only growth beyond the bound is refused.
+        let bytes = record.size_bytes();
+        if bytes > RECORD_BYTES_MAX && bytes > input.size_bytes() {
+            return Err(too_large(
+                format!("record has {bytes} bytes of key, value and headers"),
+                format!("{RECORD_BYTES_MAX} bytes"),
+            ));
         }
         Ok(record)
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bumpalo::Bump;
 
+use crate::limits::KEY_BYTES_MAX;
 use crate::record::RecordRef;
 use crate::schema::{Field, FieldType, MappedField, Place};
 use crate::table::{Cell, Table};
@@ -24,7 +25,18 @@ pub fn key_and_time_fields(key: Option<&str>, time: Option<&str>) -> Vec<MappedF
     key.into_iter().chain(time).collect()
 }
 
+/// The key in a record's value is larger than keys are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the key has {bytes} bytes, but {KEY_BYTES_MAX} bytes is the limit: take the key from another field")]
+pub struct KeyTooLarge {
+    /// Its size.
+    pub bytes: usize,
+}
+
 /// A record with the key, the event time or both that stand in a row of the table of [`key_and_time_fields`].
+///
+/// # Errors
+/// Where the key is too large.
 pub fn set_key_and_time<'a>(
     arena: &'a Bump,
     table: &Table,
@@ -32,14 +44,17 @@ pub fn set_key_and_time<'a>(
     key: bool,
     time: bool,
     mut record: RecordRef<'a>,
-) -> RecordRef<'a> {
+) -> Result<RecordRef<'a>, KeyTooLarge> {
     if key {
         record.key = key_bytes(arena, table.columns[0].cell(FieldType::Json, row));
+        if let Some(bytes) = record.key.map(<[u8]>::len).filter(|&bytes| bytes > KEY_BYTES_MAX) {
+            return Err(KeyTooLarge { bytes });
+        }
     }
     if time && let Cell::Time(time) = table.columns[usize::from(key)].cell(FieldType::Time, row) {
         record.timestamp_ms = time;
     }
-    record
+    Ok(record)
 }
 
 /// A key as people write keys: a text without its quotes, anything else as its JSON.

@@ -50,7 +50,7 @@ pub use self::csv::CsvOptions;
 pub use self::csv_file::{CsvFile, CsvFileError};
 pub use self::decode::{DecodeError, Decoded, Decoder, Undecodable};
 pub use self::encode::{EncodeError, Encoded, Encoder, Unencodable};
-pub use self::key_time::{key_and_time_fields, set_key_and_time};
+pub use self::key_time::{KeyTooLarge, key_and_time_fields, set_key_and_time};
 pub use self::line::{Line, LineError, read_line, write_line};
 pub use self::time::{read_time, write_time};
 

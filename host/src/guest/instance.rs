@@ -113,6 +113,7 @@ pub struct Instance {
     process: Process,
     configured: Configured,
     poisoned: bool,
+    called: bool,
     call_time: Duration,
 }
 
@@ -160,6 +161,7 @@ impl Instance {
             process,
             configured: configured.clone(),
             poisoned: false,
+            called: false,
             call_time: Duration::ZERO,
         })
     }
@@ -176,6 +178,7 @@ impl Instance {
             return Err(CallError::Poisoned);
         }
         let answer = self.call(input, rows, now_ms);
+        self.called = true;
         self.poisoned = matches!(&answer, Err(error) if !matches!(error, CallError::Refused(_)));
         if answer.is_err() {
             self.store.data_mut().metrics.updates.clear();
@@ -237,6 +240,11 @@ impl Instance {
     /// Whether a call failed so that the instance cannot be called again.
     pub fn is_poisoned(&self) -> bool {
         self.poisoned
+    }
+
+    /// Whether it was never called: what a call of it does is due to the rows alone.
+    pub fn is_fresh(&self) -> bool {
+        !self.called
     }
 
     /// Bytes of all its memories and tables.

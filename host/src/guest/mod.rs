@@ -32,7 +32,7 @@ mod signature;
 pub use compile::{CompileError, compile_child};
 pub use engine::{Options, Runtime};
 pub use error::{CallError, GuestError, LoadError, LoadProblem};
-pub use imports::log::{GuestSink, Level};
+pub use imports::log::{GuestSink, Level, escaped};
 pub use inspect::{Inspection, inspect};
 pub use instance::{Instance, MetricUpdate};
 pub use plugin::{Configured, Plugin};

@@ -15,7 +15,8 @@ pub struct Sink {
     pub topic: Arc<str>,
     /// How many partitions it has.
     pub partitions: u32,
-    /// How many branches write it. Where they are several, each batch is put back into the order of its input.
+    /// How often one batch is written to it: by several branches, or by one that is reached in several ways. Where it
+    /// is more than once, the batch is put back into the order of its input.
     pub writers: u32,
 }
 
@@ -70,7 +71,7 @@ impl Effects {
             blocks.resize_with(partition + 1, || None);
         }
         let builder = blocks[partition].get_or_insert_with(BlockBuilder::new);
-        builder.push(*record).expect("key, value and headers are bounded, and together smaller than a block takes");
+        builder.push_derived(*record).expect("what stages and dead letters add to a record is bounded where they do");
         self.bytes += record.size_bytes();
     }
 

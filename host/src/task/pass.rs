@@ -5,6 +5,9 @@
 //! alone; they go to the dead-letter queue, and the others go on. What stages before it have done stands: a call has
 //! no effect but its outputs, and those have been checked.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
 use bumpalo::Bump;
 
 use super::dead_letter::{Cause, FailedAt, Reason, dead_letter};
@@ -12,7 +15,7 @@ use super::effects::{Effects, Outgoing};
 use super::pipeline::{PipelineRuntime, StageRuntime};
 use crate::connect::TopicPartition;
 use crate::format::{Decoder, set_key_and_time};
-use crate::guest::{CallError, GuestError, Instance};
+use crate::guest::{CallError, GuestError, Instance, escaped};
 use crate::limits::BATCH_ROWS_MAX;
 use crate::output::Outputs;
 use crate::pipeline::StageEntry;
@@ -28,12 +31,24 @@ pub(super) struct Machinery {
     pub instances: Vec<Option<Instance>>,
 }
 
-/// A stage could not be called at all: the batch is not to blame, and nothing of it counts.
+/// Why a pass came to no end. Nothing of it counts.
 #[derive(Debug, thiserror::Error)]
-#[error("stage {stage:?} cannot start an instance of its plugin: {source}")]
-pub(super) struct StageDown {
-    pub stage: String,
-    pub source: GuestError,
+pub(super) enum PassError {
+    /// A stage could not be called at all: the batch is not to blame.
+    #[error("stage {stage:?} cannot start an instance of its plugin: {source}")]
+    StageDown { stage: String, source: GuestError },
+    /// Calls fail so slowly that finding the rows at fault would take too long, or the task is to stop meanwhile: fewer
+    /// records at a time are found sooner.
+    #[error("the pass takes too long")]
+    Overrun,
+}
+
+/// What a pass has done.
+pub(super) struct Passed {
+    /// Records, the first of those that were given.
+    pub records: usize,
+    /// Whether a call failed on the way.
+    pub failed: bool,
 }
 
 /// The state of one pass.
@@ -47,29 +62,50 @@ pub(super) struct Pass<'p, 'a> {
     pub held: Vec<Outgoing<'a>>,
     /// The wall clock that the guests see: one moment for the whole batch.
     pub now_ms: i64,
+    /// When it should come to an end: behind a batch, or by [`PassError::Overrun`] unless it has one record only.
+    pub until: Instant,
+    /// Set by others when it should end at once.
+    pub stop: &'p AtomicBool,
+    /// Whether a call failed.
+    pub failed: bool,
+    /// Whether there is one record only, which has to be got over with.
+    pub alone: bool,
 }
 
 impl<'a> Pass<'_, 'a> {
-    /// Takes the records of a source through all stages that it feeds.
-    pub fn source(mut self, source: usize, records: &[RecordRef<'a>]) -> Result<(), StageDown> {
-        let stats = &self.pipeline.stats;
-        stats.records_in.add(records.len() as u64);
-        stats.bytes_in.add(records.iter().map(|record| record.size_bytes() as u64).sum());
+    /// Takes the records of a source through all stages that it feeds, or the first of them where that takes long or
+    /// makes much.
+    pub fn source(mut self, source: usize, records: &[RecordRef<'a>]) -> Result<Passed, PassError> {
         let pipeline = self.pipeline;
-        let prepared;
-        let records = if self.machinery.sources[source].is_some() {
-            prepared = self.key_and_time(source, records);
-            &prepared[..]
-        } else {
-            records
-        };
+        self.alone = records.len() == 1;
+        let mut done = 0;
         for chunk in records.chunks(BATCH_ROWS_MAX) {
+            let prepared;
+            let rows = if self.machinery.sources[source].is_some() {
+                prepared = self.key_and_time(source, chunk);
+                &prepared[..]
+            } else {
+                chunk
+            };
             for &entry in &pipeline.source_targets[source] {
-                self.call(entry, chunk)?;
+                self.call(entry, rows)?;
+            }
+            done += chunk.len();
+            pipeline.stats.records_in.add(chunk.len() as u64);
+            pipeline.stats.bytes_in.add(chunk.iter().map(|record| record.size_bytes() as u64).sum());
+            if self.is_over() || self.effects.bytes() >= pipeline.commit_bytes_max {
+                break;
             }
         }
         self.effects.append_in_order(self.held, self.place.partition);
-        Ok(())
+        Ok(Passed {
+            records: done,
+            failed: self.failed,
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Acquire) || !self.alone && Instant::now() >= self.until
     }
 
     /// Gives records the key and the event time that stand in their values.
@@ -78,23 +114,26 @@ impl<'a> Pass<'_, 'a> {
         let decoder = self.machinery.sources[source].as_mut().expect("the caller looked");
         let decoded = decoder.decode(records);
         let (key, time) = (planned.key_from.is_some(), planned.time_from.is_some());
-        let rows = decoded.rows.iter().enumerate();
-        let prepared = rows.map(|(row, &index)| {
-            set_key_and_time(self.arena, &decoded.table, row, key, time, records[index as usize])
-        });
-        let prepared = prepared.collect();
-        for failed in decoded.failed {
-            let message = failed.error.to_string();
+        let mut prepared = Vec::with_capacity(decoded.rows.len());
+        let mut failures: Vec<(u32, String)> =
+            decoded.failed.into_iter().map(|failed| (failed.index, failed.error.to_string())).collect();
+        for (row, &index) in decoded.rows.iter().enumerate() {
+            match set_key_and_time(self.arena, &decoded.table, row, key, time, records[index as usize]) {
+                Ok(record) => prepared.push(record),
+                Err(error) => failures.push((index, error.to_string())),
+            }
+        }
+        for (index, message) in failures {
             let at = self.failed_at(&planned.name, None);
             let cause = cause(Reason::Decode, "DecodeError", &message);
-            let letter = dead_letter(self.arena, &records[failed.index as usize], &at, &cause);
+            let letter = dead_letter(self.arena, &records[index as usize], &at, &cause);
             self.bury(letter);
         }
         prepared
     }
 
     /// Calls a stage with records, and everything behind it with what comes out.
-    fn call(&mut self, entry: StageEntry, records: &[RecordRef<'a>]) -> Result<(), StageDown> {
+    fn call(&mut self, entry: StageEntry, records: &[RecordRef<'a>]) -> Result<(), PassError> {
         let StageEntry { stage, input, feed } = entry;
         let pipeline = self.pipeline;
         let runtime = &pipeline.stages[stage];
@@ -116,11 +155,9 @@ impl<'a> Pass<'_, 'a> {
         };
         let instance = match &mut self.machinery.instances[stage] {
             Some(instance) => instance,
-            empty => empty.insert(runtime.instance().map_err(|source| StageDown {
-                stage: runtime.name.clone(),
-                source,
-            })?),
+            empty => empty.insert(runtime.instance().map_err(|source| runtime.down(source))?),
         };
+        let fresh = instance.is_fresh();
         let answer = instance.process(input, &decoded.table, self.now_ms);
         stats.guest_ns.add(instance.call_time().as_nanos() as u64);
         stats.calls.add(1);
@@ -133,8 +170,16 @@ impl<'a> Pass<'_, 'a> {
                 if !matches!(error, CallError::Refused(_)) {
                     stats.traps.add(1);
                 }
+                self.failed = true;
                 if instance.is_poisoned() {
                     self.machinery.instances[stage] = None;
+                }
+                // What an instance has become by earlier rows is not this row's fault: it has another try in a new one.
+                // Not where it took all its time, which costs that time again.
+                if rows.len() == 1 && !fresh && !matches!(error, CallError::Refused(_) | CallError::Deadline { .. }) {
+                    let instance = runtime.fresh_instance().map_err(|source| runtime.down(source))?;
+                    self.machinery.instances[stage] = Some(instance);
+                    return self.call(entry, rows);
                 }
                 self.failed_call(entry, rows, &error)
             }
@@ -147,8 +192,11 @@ impl<'a> Pass<'_, 'a> {
         entry: StageEntry,
         rows: &[RecordRef<'a>],
         error: &CallError,
-    ) -> Result<(), StageDown> {
+    ) -> Result<(), PassError> {
         if rows.len() > 1 {
+            if self.is_over() {
+                return Err(PassError::Overrun);
+            }
             let (front, back) = rows.split_at(rows.len() / 2);
             self.call(entry, front)?;
             return self.call(entry, back);
@@ -165,7 +213,8 @@ impl<'a> Pass<'_, 'a> {
             topic = &*self.place.topic,
             partition = self.place.partition,
             offset = rows[0].offset,
-            "a record could not be processed and went to the dead-letter queue: {message}"
+            "a record could not be processed and went to the dead-letter queue: {}",
+            escaped(&message)
         );
         let reason = if matches!(error, CallError::Refused(_)) { Reason::Refused } else { Reason::Call };
         let cause = Cause {
@@ -184,7 +233,7 @@ impl<'a> Pass<'_, 'a> {
         entry: StageEntry,
         rows: &[RecordRef<'a>],
         outputs: Outputs,
-    ) -> Result<(), StageDown> {
+    ) -> Result<(), PassError> {
         let stage = entry.stage;
         let pipeline = self.pipeline;
         let runtime: &StageRuntime = &pipeline.stages[stage];
@@ -286,6 +335,15 @@ impl<'a> Pass<'_, 'a> {
             plugin,
             topic: &self.place.topic,
             partition: self.place.partition,
+        }
+    }
+}
+
+impl StageRuntime {
+    fn down(&self, source: GuestError) -> PassError {
+        PassError::StageDown {
+            stage: self.name.clone(),
+            source,
         }
     }
 }

@@ -77,11 +77,19 @@ impl PipelineRuntime {
     ) -> Result<PipelineRuntime, StartError> {
         let mut sinks = Sinks::default();
         let mut stages = Vec::with_capacity(plan.stages.len());
+        // How many calls of a stage one batch of a source may take: one for each way that leads there.
+        let mut ways: Vec<u32> = Vec::with_capacity(plan.stages.len());
         for ((planned, configured), log) in plan.stages.iter().zip(configured).zip(logs) {
+            let feeds = planned.feeds.iter().map(|feed| match feed.from {
+                Origin::Source(_) => 1,
+                Origin::Branch { stage, .. } => ways[stage],
+            });
+            let ways_here = feeds.fold(0, u32::saturating_add);
+            ways.push(ways_here);
             let mut branches = Vec::with_capacity(planned.branches.len());
             for (branch, target) in planned.signature.branches.iter().zip(&planned.branches) {
                 let (sink, writer) = match &target.topic {
-                    Some(sink) => sinks.writer(&sink.topic),
+                    Some(sink) => sinks.writer(&sink.topic, ways_here),
                     None => (None, 0),
                 };
                 let read = sink.is_some() || !target.stages.is_empty();
@@ -184,8 +192,13 @@ impl StageRuntime {
         let ready = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match ready {
             Some((instance, _)) => Ok(instance),
-            None => self.configured.instantiate(self.log.clone()),
+            None => self.fresh_instance(),
         }
+    }
+
+    /// A new instance.
+    pub fn fresh_instance(&self) -> Result<Instance, GuestError> {
+        self.configured.instantiate(self.log.clone())
     }
 
     /// Takes an instance back, if it can be used again: not after a trap, and not when it has grown to where the
@@ -207,15 +220,16 @@ struct Sinks {
 }
 
 impl Sinks {
-    /// The sink's index, and the caller's place among its writers.
-    fn writer(&mut self, topic: &str) -> (Option<usize>, u32) {
+    /// The sink's index, and the place among its writers of one that writes `times` for each batch.
+    fn writer(&mut self, topic: &str, times: u32) -> (Option<usize>, u32) {
         let next = self.order.len();
         let (at, writers) = self.writers.entry(topic.to_owned()).or_insert((next, 0));
         if *at == next {
             self.order.push(topic.to_owned());
         }
-        *writers += 1;
-        (Some(*at), *writers - 1)
+        let place = *writers;
+        *writers = writers.saturating_add(times);
+        (Some(*at), place)
     }
 
     fn finish(mut self, dlq: &str, partitions: &impl Fn(&str) -> u32) -> Arc<[Sink]> {

@@ -11,19 +11,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bumpalo::Bump;
 
 use super::effects::Effects;
-use super::pass::{Machinery, Pass};
+use super::pass::{Machinery, Pass, PassError};
 use super::pipeline::{INSTANCE_IDLE_MAX, PipelineRuntime};
 use super::scheduler::{Next, Turn, Waker};
 use crate::connect::{
     Commit, CommitError, Committed, GroupOffset, LogError, Position, TopicPartition,
 };
 use crate::connect::embedded::{EmbeddedLog, Subscription};
-use crate::limits::BATCH_BYTES_MAX;
+use crate::limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, PASS_TIME_MAX};
 use crate::record::RecordRef;
 
 /// First wait after a failed commit or start of a stage; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// By how much a task takes on less after a pass that took too long; it doubles after each in which no call failed.
+const OVERRUN_DIVISOR: usize = 8;
 /// Memory of the arena that is kept from one batch to the next.
 const ARENA_BYTES_KEPT: usize = 4 * BATCH_BYTES_MAX;
 
@@ -76,6 +78,8 @@ pub struct Task {
     retry_at: Option<Instant>,
     retry_wait: Duration,
     shed_at: Option<Instant>,
+    /// Records that it takes on at a time: fewer after a pass that took too long.
+    records_max: usize,
 }
 
 /// Something that does not pass by waiting.
@@ -137,6 +141,7 @@ impl Task {
             retry_at: None,
             retry_wait: RETRY_MIN,
             shed_at: None,
+            records_max: usize::MAX,
         };
         task.rewind()?;
         Ok(task)
@@ -272,7 +277,9 @@ impl Task {
         let count = self.readers.len();
         for at in (0..count).map(|n| (self.turn_of + n) % count) {
             let reader = &mut self.readers[at];
-            let fetched = match self.log.fetch(&reader.place, reader.position, BATCH_BYTES_MAX) {
+            // One block, where a whole batch of them would not be taken on.
+            let bytes_max = if self.records_max < BATCH_ROWS_MAX { 1 } else { BATCH_BYTES_MAX };
+            let fetched = match self.log.fetch(&reader.place, reader.position, bytes_max) {
                 Ok(fetched) => fetched,
                 Err(LogError::OffsetOutOfRange { first, .. }) if first > reader.position => {
                     tracing::warn!(
@@ -294,8 +301,9 @@ impl Task {
             }
             self.turn_of = (at + 1) % count;
             self.status.at_end.store(false, Ordering::Release);
-            let next_offset = fetched.next_offset();
-            let records: Vec<RecordRef<'_>> = fetched.records().collect();
+            let mut records = fetched.records();
+            let taken: Vec<RecordRef<'_>> = records.by_ref().take(self.records_max).collect();
+            let left = records.next();
             let mut arena = std::mem::take(&mut self.arena);
             let reader = &self.readers[at];
             let pass = Pass {
@@ -306,13 +314,30 @@ impl Task {
                 effects: &mut self.effects,
                 held: Vec::new(),
                 now_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64),
+                until: Instant::now() + PASS_TIME_MAX,
+                stop: &self.status.stop,
+                failed: false,
+                alone: false,
             };
-            let passed = pass.source(reader.source, &records);
+            let passed = pass.source(reader.source, &taken);
             self.give_back_instances();
-            if let Err(down) = passed {
-                self.retreat(&down.to_string())?;
-                return Ok(false);
+            let passed = match passed {
+                Ok(passed) => passed,
+                Err(PassError::Overrun) => {
+                    self.records_max = (taken.len().min(BATCH_ROWS_MAX) / OVERRUN_DIVISOR).max(1);
+                    self.rewind()?;
+                    return Ok(true);
+                }
+                Err(down) => {
+                    self.retreat(&down.to_string())?;
+                    return Ok(false);
+                }
+            };
+            if !passed.failed {
+                self.records_max = self.records_max.saturating_mul(2);
             }
+            let next_offset =
+                taken.get(passed.records).or(left.as_ref()).map_or(fetched.next_offset(), |record| record.offset);
             arena.reset();
             if arena.allocated_bytes() <= ARENA_BYTES_KEPT {
                 self.arena = arena;

@@ -179,6 +179,10 @@ impl Committer {
         });
         drop(members);
         crash_point("commit-synced");
+        // Readers first: whoever learns that its commit is true may take it that those who read it have been woken.
+        if let Ok(grown) = &outcome {
+            grown.iter().for_each(|tp| self.shared.subscriptions.notify(tp));
+        }
         let mut planned = planned.into_iter();
         for commit in commits {
             let answer = match (planned.next(), &outcome) {
@@ -189,9 +193,8 @@ impl Committer {
             };
             commit.finish(answer);
         }
-        if let Ok(grown) = outcome {
+        if outcome.is_ok() {
             self.bound_memory(bytes as u64);
-            grown.iter().for_each(|tp| self.shared.subscriptions.notify(tp));
         }
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::connect::{
     Append, BlockBuilder, Broker, Commit, CommitError, EmbeddedLog, GroupOffset, LogError, Options, Position,
-    TopicPartition, TopicSpec, open_broker,
+    OpenBroker, TopicPartition, TopicSpec, open_broker,
 };
 use crate::record::{Headers, Record};
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-fn open(path: &Path) -> (Arc<EmbeddedLog>, Server, Box<dyn Broker>) {
+fn open(path: &Path) -> (Arc<EmbeddedLog>, Server, OpenBroker) {
     let log = EmbeddedLog::open(path, Options::default()).unwrap();
     let server = serve(log.clone()).unwrap();
     let broker = open_broker(path, Options::default()).unwrap();
