@@ -165,7 +165,9 @@ fn check_origins(packed: &[u8], rows_in: u32, refused: &[bool]) -> Result<Vec<u3
     };
     let origins: Vec<u32> = rows.collect();
     // Without a branch in the loop eight rows are compared at once; which rule is broken is found by going over it again.
-    let ascends = origins.windows(2).fold(true, |ascends, pair| ascends & (pair[0] <= pair[1]));
+    let ascends = origins
+        .windows(2)
+        .fold(true, |ascends, pair| ascends & (pair[0] <= pair[1]));
     if ascends && refused.is_empty() && origins.last().is_none_or(|&last| last < rows_in) {
         return Ok(origins);
     }

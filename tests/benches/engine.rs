@@ -10,9 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use millstream::cli::run::work;
-use millstream::connect::{
-    Append, BlockBuilder, Commit, EmbeddedLog, GroupOffset, TopicPartition, partition_of,
-};
+use millstream::connect::{Append, BlockBuilder, Commit, EmbeddedLog, GroupOffset, TopicPartition, partition_of};
 use millstream::control::{Host, HostOptions, PluginCatalog};
 use millstream::record::{Record, RecordRef};
 use millstream_tests::{append, cache, make_topic, open, plugin, program};
@@ -25,8 +23,13 @@ const TURNS: usize = 5;
 fn main() {
     // `cargo bench` hands on its own `--bench`; a name picks one part.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let parts: [(&str, fn()); 5] =
-        [("pipelines", pipelines), ("log", log), ("idle", idle), ("records", records), ("growth", growth)];
+    let parts: [(&str, fn()); 5] = [
+        ("pipelines", pipelines),
+        ("log", log),
+        ("idle", idle),
+        ("records", records),
+        ("growth", growth),
+    ];
     for (name, part) in parts {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
             part();
@@ -43,7 +46,11 @@ fn cpu_s() -> f64 {
 /// Memory of this process, bytes.
 fn rss_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number of pages");
+    let pages: u64 = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .expect("a number of pages");
     pages * 4096
 }
 
@@ -198,7 +205,12 @@ fn run_native(log: &Arc<EmbeddedLog>, group: &str, outputs: [&str; 2], partition
 
 fn native_partition(log: &EmbeddedLog, group: &str, outputs: [&str; 2], partition: u32, partitions: u32, job: Native) {
     let place = TopicPartition::new("rides", partition);
-    let builders = || -> Vec<Vec<BlockBuilder>> { outputs.iter().map(|_| (0..partitions).map(|_| BlockBuilder::new()).collect()).collect() };
+    let builders = || -> Vec<Vec<BlockBuilder>> {
+        outputs
+            .iter()
+            .map(|_| (0..partitions).map(|_| BlockBuilder::new()).collect())
+            .collect()
+    };
     let mut blocks = builders();
     let (mut position, mut bytes, mut since) = (0, 0, Instant::now());
     let mut value = Vec::new();
@@ -207,10 +219,18 @@ fn native_partition(log: &EmbeddedLog, group: &str, outputs: [&str; 2], partitio
         let end = fetched.next_offset() == position;
         for record in fetched.records() {
             value.clear();
-            let Some(output) = job(&record, &mut value) else { continue };
+            let Some(output) = job(&record, &mut value) else {
+                continue;
+            };
             let to = partition_of(record.key.unwrap_or_default(), partitions) as usize;
-            let value = if value.is_empty() { record.value } else { Some(&value[..]) };
-            blocks[output][to].push(RecordRef { value, ..record }).expect("of the usual size");
+            let value = if value.is_empty() {
+                record.value
+            } else {
+                Some(&value[..])
+            };
+            blocks[output][to]
+                .push(RecordRef { value, ..record })
+                .expect("of the usual size");
             bytes += record.size_bytes();
         }
         position = fetched.next_offset();
@@ -219,10 +239,26 @@ fn native_partition(log: &EmbeddedLog, group: &str, outputs: [&str; 2], partitio
             let appends = full.into_iter().zip(outputs).flat_map(|(blocks, topic)| {
                 let topic: Arc<str> = topic.into();
                 let filled = blocks.into_iter().enumerate().filter(|(_, blocks)| !blocks.is_empty());
-                filled.map(move |(partition, blocks)| Append { topic: topic.clone(), partition: partition as u32, blocks }).collect::<Vec<_>>()
+                filled
+                    .map(move |(partition, blocks)| Append {
+                        topic: topic.clone(),
+                        partition: partition as u32,
+                        blocks,
+                    })
+                    .collect::<Vec<_>>()
             });
-            let offset = GroupOffset { group: group.into(), topic: place.topic.clone(), partition, next_offset: position };
-            log.commit(Commit { appends: appends.collect(), offsets: vec![offset], ..Commit::default() }).expect("it is committed");
+            let offset = GroupOffset {
+                group: group.into(),
+                topic: place.topic.clone(),
+                partition,
+                next_offset: position,
+            };
+            log.commit(Commit {
+                appends: appends.collect(),
+                offsets: vec![offset],
+                ..Commit::default()
+            })
+            .expect("it is committed");
             (bytes, since) = (0, Instant::now());
         }
         if end {
@@ -241,9 +277,16 @@ fn pipelines() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut host = Host::open(&options(dir.path())).expect("it opens");
     let catalog = PluginCatalog::new(host.runtime().clone());
-    fill(host.log(), "rides", PARTITIONS, RECORDS, 1000, |random| ride(random).into_bytes());
+    fill(host.log(), "rides", PARTITIONS, RECORDS, 1000, |random| {
+        ride(random).into_bytes()
+    });
     let jobs: [(&str, &str, &str, Native); 2] = [
-        ("branch by amount", "branch-by-amount", "high = \"NAME-high\"\nlow = \"NAME-low\"", native_branch),
+        (
+            "branch by amount",
+            "branch-by-amount",
+            "high = \"NAME-high\"\nlow = \"NAME-low\"",
+            native_branch,
+        ),
         ("enrichment", "enrich", "enriched = \"NAME-out\"", native_enrich),
     ];
     for (title, plugin_name, to, native) in jobs {
@@ -253,8 +296,13 @@ fn pipelines() {
             let file = pipeline_file(dir.path(), &name, plugin_name, &to.replace("NAME", &name));
             let (cpu, clock) = run_pipeline(&mut host, &catalog, &file);
             let outputs = [format!("native-{name}-0"), format!("native-{name}-1")];
-            let (native_cpu, native_clock) =
-                run_native(host.log(), &format!("native-{name}"), [&outputs[0], &outputs[1]], PARTITIONS, native);
+            let (native_cpu, native_clock) = run_native(
+                host.log(),
+                &format!("native-{name}"),
+                [&outputs[0], &outputs[1]],
+                PARTITIONS,
+                native,
+            );
             for topic in outputs {
                 host.log().delete_topic(&topic).expect("it goes");
             }
@@ -284,13 +332,26 @@ fn log() {
     use std::io::{Read, Write};
     const RECORDS: usize = 1_000_000;
     println!("\n### The log, beside a plain segment file\n");
-    println!("{RECORDS} records of 200 bytes, 1,000 a commit, a sync each 10 commits for the file and each for the log.\n");
+    println!(
+        "{RECORDS} records of 200 bytes, 1,000 a commit, a sync each 10 commits for the file and each for the log.\n"
+    );
     println!("| | append, records/CPU s | MB/CPU s | read, records/CPU s | MB/CPU s |");
     println!("| --- | --- | --- | --- | --- |");
-    let record = Record { key: Some(b"0123456789abcdef".to_vec()), value: Some(vec![b'v'; 184]), timestamp_ms: 1, ..Record::default() };
+    let record = Record {
+        key: Some(b"0123456789abcdef".to_vec()),
+        value: Some(vec![b'v'; 184]),
+        timestamp_ms: 1,
+        ..Record::default()
+    };
     let row = |name: &str, append: f64, read: f64| {
         let (records, mb) = (RECORDS as f64, RECORDS as f64 * 200.0 / 1e6);
-        println!("| {name} | {:.0} | {:.0} | {:.0} | {:.0} |", records / append, mb / append, records / read, mb / read);
+        println!(
+            "| {name} | {:.0} | {:.0} | {:.0} | {:.0} |",
+            records / append,
+            mb / append,
+            records / read,
+            mb / read
+        );
     };
     let dir = tempfile::tempdir().expect("a folder");
     let log = open(dir.path());
@@ -309,7 +370,10 @@ fn log() {
         if fetched.next_offset() == position {
             break;
         }
-        sum += fetched.records().map(|record| record.value.map_or(0, <[u8]>::len)).sum::<usize>();
+        sum += fetched
+            .records()
+            .map(|record| record.value.map_or(0, <[u8]>::len))
+            .sum::<usize>();
         position = fetched.next_offset();
     }
     assert_eq!(sum, RECORDS * 184);
@@ -365,7 +429,12 @@ fn idle() {
         let (memory, clock) = (rss_bytes(), Instant::now());
         for n in 0..count {
             let name = format!("p{n}");
-            let file = pipeline_file(dir.path(), &name, "branch-by-amount", &format!("high = \"{name}-high\"\nlow = \"{name}-low\""));
+            let file = pipeline_file(
+                dir.path(),
+                &name,
+                "branch-by-amount",
+                &format!("high = \"{name}-high\"\nlow = \"{name}-low\""),
+            );
             let (_, plan) = millstream::pipeline::load(&file, &|_| None, &catalog).expect("a right file");
             host.start(plan, &catalog).expect("it starts");
         }
@@ -390,15 +459,26 @@ fn records() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut host = Host::open(&options(dir.path())).expect("it opens");
         let catalog = PluginCatalog::new(host.runtime().clone());
-        fill(host.log(), "rides", 2, count, (10_000_000 / size as u64).min(1000), |random| {
-            let amount: f64 = random.random_range(0.0..80.0);
-            let head = format!("{{\"total_amount\":{amount:.2},\"note\":\"");
-            let filler = "n".repeat(size.saturating_sub(head.len() + 2));
-            format!("{head}{filler}\"}}").into_bytes()
-        });
+        fill(
+            host.log(),
+            "rides",
+            2,
+            count,
+            (10_000_000 / size as u64).min(1000),
+            |random| {
+                let amount: f64 = random.random_range(0.0..80.0);
+                let head = format!("{{\"total_amount\":{amount:.2},\"note\":\"");
+                let filler = "n".repeat(size.saturating_sub(head.len() + 2));
+                format!("{head}{filler}\"}}").into_bytes()
+            },
+        );
         let file = pipeline_file(dir.path(), "size", "branch-by-amount", "high = \"high\"\nlow = \"low\"");
         let (cpu, _) = run_pipeline(&mut host, &catalog, &file);
-        println!("| {size} | {:.2} | {:.0} |", cpu * 1e6 / count as f64, count as f64 * size as f64 / 1e6 / cpu);
+        println!(
+            "| {size} | {:.2} | {:.0} |",
+            cpu * 1e6 / count as f64,
+            count as f64 * size as f64 / 1e6 / cpu
+        );
         host.stop(Duration::from_secs(5));
     }
 }
@@ -412,10 +492,16 @@ fn growth() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut host = Host::open(&options(dir.path())).expect("it opens");
         let catalog = PluginCatalog::new(host.runtime().clone());
-        fill(host.log(), "rides", partitions, RECORDS, 1000, |random| ride(random).into_bytes());
+        fill(host.log(), "rides", partitions, RECORDS, 1000, |random| {
+            ride(random).into_bytes()
+        });
         let file = pipeline_file(dir.path(), "grow", "branch-by-amount", "high = \"high\"\nlow = \"low\"");
         let (cpu, clock) = run_pipeline(&mut host, &catalog, &file);
-        println!("| {partitions} | {:.2} | {:.0} |", cpu * 1e6 / RECORDS as f64, RECORDS as f64 / clock);
+        println!(
+            "| {partitions} | {:.2} | {:.0} |",
+            cpu * 1e6 / RECORDS as f64,
+            RECORDS as f64 / clock
+        );
         host.stop(Duration::from_secs(5));
     }
     println!("\n### Pipelines that read one topic: branch by amount, {RECORDS} rides each\n");
@@ -426,11 +512,18 @@ fn growth() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut host = Host::open(&options(dir.path())).expect("it opens");
         let catalog = PluginCatalog::new(host.runtime().clone());
-        fill(host.log(), "rides", 1, records, 1000, |random| ride(random).into_bytes());
+        fill(host.log(), "rides", 1, records, 1000, |random| {
+            ride(random).into_bytes()
+        });
         let cpu = cpu_s();
         for n in 0..count {
             let name = format!("p{n}");
-            let file = pipeline_file(dir.path(), &name, "branch-by-amount", &format!("high = \"{name}-high\"\nlow = \"{name}-low\""));
+            let file = pipeline_file(
+                dir.path(),
+                &name,
+                "branch-by-amount",
+                &format!("high = \"{name}-high\"\nlow = \"{name}-low\""),
+            );
             let (_, plan) = millstream::pipeline::load(&file, &|_| None, &catalog).expect("a right file");
             host.start(plan, &catalog).expect("it starts");
         }

@@ -15,7 +15,10 @@ use millstream::record::Record;
 /// If it was not built: `./dev test` does.
 pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows itself");
-    let target = test.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
+    let target = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests lie in target/<profile>/deps");
     let program = target.join("millstream");
     assert!(program.is_file(), "{} is missing: run `./dev test`", program.display());
     program
@@ -23,7 +26,10 @@ pub fn program() -> PathBuf {
 
 /// The project's folder.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the project").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests lie in the project")
+        .to_owned()
 }
 
 /// A plugin of the project, built.
@@ -45,7 +51,11 @@ pub fn real_rides() -> Option<PathBuf> {
 /// A command of the program, with its talk kept for when a test fails.
 pub fn millstream<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(program());
-    command.args(args).stdin(Stdio::null()).env("NO_COLOR", "1").env("MILLSTREAM_CACHE", cache());
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .env("NO_COLOR", "1")
+        .env("MILLSTREAM_CACHE", cache());
     command
 }
 
@@ -60,8 +70,15 @@ pub fn cache() -> PathBuf {
 /// If it fails, with what it said.
 pub fn succeed(command: &mut Command) -> String {
     let output = command.output().expect("the program starts");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?} ended with {}:\n{out}\n{err}", output.status);
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success(),
+        "{command:?} ended with {}:\n{out}\n{err}",
+        output.status
+    );
     out.into_owned()
 }
 
@@ -71,9 +88,16 @@ pub fn succeed(command: &mut Command) -> String {
 /// If it succeeds.
 pub fn refuse(command: &mut Command) -> String {
     let output = command.output().expect("the program starts");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert!(!output.status.success(), "{command:?} succeeded:\n{out}\n{err}");
-    assert!(output.status.code().is_some(), "{command:?} died of {}:\n{err}", output.status);
+    assert!(
+        output.status.code().is_some(),
+        "{command:?} died of {}:\n{err}",
+        output.status
+    );
     err.into_owned()
 }
 
@@ -101,7 +125,8 @@ pub fn open(dir: &Path) -> Arc<EmbeddedLog> {
 /// # Panics
 /// If it cannot be made.
 pub fn make_topic(log: &EmbeddedLog, name: &str, partitions: u32) {
-    log.create_topic(&TopicSpec::new(name, partitions)).expect("a new topic");
+    log.create_topic(&TopicSpec::new(name, partitions))
+        .expect("a new topic");
 }
 
 /// Appends records to a partition.

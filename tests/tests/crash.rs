@@ -20,7 +20,9 @@ const RECORDS_PER_PARTITION: u64 = 20_000;
 const POINTS: [&str; 3] = ["commit-begin", "commit-built", "commit-synced"];
 
 fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))
+    std::env::var(name)
+        .ok()
+        .map_or(default, |value| value.parse().expect("a number"))
 }
 
 /// Rides in all their forms: most are fine, some are no JSON, lack the amount, have another type, or are marked for
@@ -90,7 +92,12 @@ fn pipeline(dir: &Path) -> std::path::PathBuf {
 
 fn run(dir: &Path, file: &Path) -> std::process::Command {
     let mut command = millstream(["run", "--until-end", "--workers", "2"]);
-    command.arg("--data").arg(dir).arg(file).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .arg("--data")
+        .arg(dir)
+        .arg(file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -124,7 +131,12 @@ fn outcome(dir: &Path) -> (Topics, Vec<Option<u64>>) {
 }
 
 fn source_partition(record: &Record) -> String {
-    let partition = record.headers.as_ref().last("p").flatten().expect("each ride says where it comes from");
+    let partition = record
+        .headers
+        .as_ref()
+        .last("p")
+        .flatten()
+        .expect("each ride says where it comes from");
     String::from_utf8_lossy(partition).into_owned()
 }
 
@@ -143,7 +155,13 @@ fn killed_at_any_moment_it_ends_as_if_undisturbed() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let length = began.elapsed();
     let expected = outcome(calm.path());
-    assert!(expected.0.iter().all(|(topic, records)| !records.is_empty() || topic.starts_with("checked")), "each topic has records");
+    assert!(
+        expected
+            .0
+            .iter()
+            .all(|(topic, records)| !records.is_empty() || topic.starts_with("checked")),
+        "each topic has records"
+    );
 
     let mut killed = 0;
     let mut by_point = 0;

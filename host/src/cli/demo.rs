@@ -60,7 +60,9 @@ pub fn run(args: Args) -> miette::Result<()> {
         run::work(&mut host, &stop, true);
         let took = began.elapsed();
         total += took;
-        let Some((pipeline, state)) = host.pipelines().last() else { break };
+        let Some((pipeline, state)) = host.pipelines().last() else {
+            break;
+        };
         if let PipelineState::Failed(why) = state {
             return Err(miette!("pipeline {:?} stopped: {why}", pipeline.plan.name));
         }
@@ -69,7 +71,14 @@ pub fn run(args: Args) -> miette::Result<()> {
     if !host.stop(Duration::from_secs(5)) {
         return Err(miette!("a pipeline is in a call that does not end"));
     }
-    let size: u64 = host.log().topics().into_diagnostic()?.iter().flat_map(|topic| &topic.partition_ranges).map(|range| range.bytes).sum();
+    let size: u64 = host
+        .log()
+        .topics()
+        .into_diagnostic()?
+        .iter()
+        .flat_map(|topic| &topic.partition_ranges)
+        .map(|range| range.bytes)
+        .sum();
     host.log().close();
     eprintln!(
         "\n{} rides, {} in the log's topics, {total:.1?} in the pipelines. What to try next:\n",
@@ -78,13 +87,29 @@ pub fn run(args: Args) -> miette::Result<()> {
     );
     let data = data.display();
     let program = Path::new("target/release/millstream");
-    let program = if program.is_file() { program.display().to_string() } else { "millstream".into() };
+    let program = if program.is_file() {
+        program.display().to_string()
+    } else {
+        "millstream".into()
+    };
     for (command, what) in [
         (format!("{program} topics --data {data}"), "what is in the log"),
-        (format!("{program} consume rides-high -n 3 --until-end --data {data}"), "records of a branch"),
-        (format!("{program} consume enrich-dlq -n 1 --until-end --data {data}"), "a record that could not be processed, and why"),
-        (format!("{program} explain {}", args.pipelines.join("enrich.toml").display()), "a pipeline as a drawing"),
-        (format!("{program} inspect plugins/target/wasm/enrich.wasm"), "what a plugin says of itself"),
+        (
+            format!("{program} consume rides-high -n 3 --until-end --data {data}"),
+            "records of a branch",
+        ),
+        (
+            format!("{program} consume enrich-dlq -n 1 --until-end --data {data}"),
+            "a record that could not be processed, and why",
+        ),
+        (
+            format!("{program} explain {}", args.pipelines.join("enrich.toml").display()),
+            "a pipeline as a drawing",
+        ),
+        (
+            format!("{program} inspect plugins/target/wasm/enrich.wasm"),
+            "what a plugin says of itself",
+        ),
     ] {
         eprintln!("  {command}\n      {what}\n");
     }
@@ -107,7 +132,9 @@ fn make_rides(dir: &Path, rides: u64, seed: u64) -> miette::Result<PathBuf> {
         let mut out = std::io::BufWriter::new(file);
         rides::write_csv(&mut out, rides, seed)
     });
-    written.into_diagnostic().wrap_err_with(|| format!("{} cannot be written", path.display()))?;
+    written
+        .into_diagnostic()
+        .wrap_err_with(|| format!("{} cannot be written", path.display()))?;
     eprintln!("made up {} rides from seed {seed}: {}", count(rides), path.display());
     Ok(path)
 }
@@ -121,15 +148,26 @@ fn send(log: &std::sync::Arc<EmbeddedLog>, rides: &Path, stop: &AtomicBool) -> m
     let sent = produce::csv_into(broker, TOPIC, input, Some("PULocationID"), &bar, stop);
     bar.finish_and_clear();
     let sent = sent?;
-    eprintln!("put {} rides into topic {TOPIC} in {:.1?}", count(sent), began.elapsed());
+    eprintln!(
+        "put {} rides into topic {TOPIC} in {:.1?}",
+        count(sent),
+        began.elapsed()
+    );
     Ok(sent)
 }
 
 fn pipeline_files(dir: &Path) -> miette::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(dir).into_diagnostic().wrap_err_with(|| {
-        format!("{} has no pipelines: run the demo from the project's folder, or name theirs with --pipelines", dir.display())
+        format!(
+            "{} has no pipelines: run the demo from the project's folder, or name theirs with --pipelines",
+            dir.display()
+        )
     })?;
-    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    let mut files: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "toml"))
+        .collect();
     files.sort();
     Ok(files)
 }
@@ -147,16 +185,31 @@ fn show(pipeline: &PipelineRuntime, log: &EmbeddedLog, file: &Path, took: Durati
     );
     let mut rows = Vec::new();
     for (stage, counted) in pipeline.plan.stages.iter().zip(&stats.stages) {
-        let branches = stage.signature.branches.iter().zip(&stage.branches).zip(&counted.branches);
+        let branches = stage
+            .signature
+            .branches
+            .iter()
+            .zip(&stage.branches)
+            .zip(&counted.branches);
         for ((branch, target), emitted) in branches {
             let Some(sink) = &target.topic else { continue };
             let share = 100.0 * emitted.get() as f64 / records.max(1) as f64;
-            rows.push(vec![format!("{}.{}", stage.name, branch.name), sink.topic.clone(), count(emitted.get()), format!("{share:.1} %")]);
+            rows.push(vec![
+                format!("{}.{}", stage.name, branch.name),
+                sink.topic.clone(),
+                count(emitted.get()),
+                format!("{share:.1} %"),
+            ]);
         }
     }
     let dead = stats.dead_letters.get();
     let share = 100.0 * dead as f64 / records.max(1) as f64;
-    rows.push(vec!["dead letters".into(), pipeline.plan.dlq.topic.clone(), count(dead), format!("{share:.1} %")]);
+    rows.push(vec![
+        "dead letters".into(),
+        pipeline.plan.dlq.topic.clone(),
+        count(dead),
+        format!("{share:.1} %"),
+    ]);
     print(&["branch", "topic", "records", "share"], rows.into_iter())?;
     if let Some(why) = first_reason(log, &pipeline.plan.dlq.topic) {
         eprintln!("first dead letter: {why}");

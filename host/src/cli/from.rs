@@ -13,7 +13,9 @@ impl FromStr for From {
     type Err = String;
 
     fn from_str(text: &str) -> Result<From, String> {
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
+        let now_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |now| now.as_millis() as i64);
         parse(text, now_ms).map(From)
     }
 }
@@ -25,7 +27,10 @@ fn parse(text: &str, now_ms: i64) -> Result<Position, String> {
         _ => {}
     }
     if let Some(offset) = text.strip_prefix('@') {
-        return offset.parse().map(Position::Offset).map_err(|_| format!("`{offset}` is no offset: a number from 0"));
+        return offset
+            .parse()
+            .map(Position::Offset)
+            .map_err(|_| format!("`{offset}` is no offset: a number from 0"));
     }
     if let Some(ago) = text.strip_prefix('-') {
         return Ok(Position::Timestamp(now_ms - duration_ms(ago)?));
@@ -67,7 +72,15 @@ mod tests {
         assert_eq!(parse("-1h", now), Ok(Position::Timestamp(now - 3_600_000)));
         assert_eq!(parse("1970-01-01T00:00:01.5Z", now), Ok(Position::Timestamp(1500)));
         assert_eq!(parse("1970-01-01T01:00:00+01:00", now), Ok(Position::Timestamp(0)));
-        for (text, said) in [("@", "no offset"), ("@-1", "no offset"), ("-1", "time ago"), ("-h", "time ago"), ("-1y", "time ago"), ("-99999999999999d", "time ago"), ("yesterday", "neither")] {
+        for (text, said) in [
+            ("@", "no offset"),
+            ("@-1", "no offset"),
+            ("-1", "time ago"),
+            ("-h", "time ago"),
+            ("-1y", "time ago"),
+            ("-99999999999999d", "time ago"),
+            ("yesterday", "neither"),
+        ] {
             let error = parse(text, now).expect_err(text);
             assert!(error.contains(said), "{text}: {error}");
         }

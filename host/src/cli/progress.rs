@@ -14,7 +14,11 @@ pub fn bar(what: &'static str, length: Option<u64>, bytes: bool) -> ProgressBar 
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let (count, rate) = if bytes { ("{bytes}", "{bytes_per_sec}") } else { ("{human_pos}", "{per_sec}") };
+    let (count, rate) = if bytes {
+        ("{bytes}", "{bytes_per_sec}")
+    } else {
+        ("{human_pos}", "{per_sec}")
+    };
     let template = match length {
         Some(_) if bytes => "{msg:14} {wide_bar:.cyan} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}".to_owned(),
         Some(_) => "{msg:14} {wide_bar:.cyan} {human_pos}/{human_len} {per_sec} ETA {eta}".to_owned(),

@@ -35,7 +35,11 @@ pub fn write_csv(out: &mut impl Write, count: u64, seed: u64) -> io::Result<()> 
         let miles = minutes * random.random_range(0.12..0.35);
         let fare = 2.5 + miles * 2.5;
         let card = random.random_bool(0.6);
-        let tip = if card { fare * random.random_range(0.0..0.3) } else { 0.0 };
+        let tip = if card {
+            fare * random.random_range(0.0..0.3)
+        } else {
+            0.0
+        };
         let tolls = if random.random_bool(0.05) { 6.12 } else { 0.0 };
         let total = fare + 0.5 + 0.3 + tip + tolls;
         writeln!(

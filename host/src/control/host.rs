@@ -50,13 +50,20 @@ impl HostOptions {
     /// # Errors
     /// Where the cache folder cannot be made.
     pub fn runtime(&self) -> Result<Arc<Runtime>, HostError> {
-        Ok(Runtime::new(guest::Options::new(self.cache_dir.clone(), self.compiler.clone()))?)
+        Ok(Runtime::new(guest::Options::new(
+            self.cache_dir.clone(),
+            self.compiler.clone(),
+        ))?)
     }
 }
 
 /// Where compiled plugins are kept: `MILLSTREAM_CACHE`, or `millstream` in the user's cache folder.
 fn cache_dir() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     set("MILLSTREAM_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("millstream")))
         .or_else(|| set("HOME").map(|dir| dir.join(".cache/millstream")))
@@ -180,7 +187,11 @@ impl Host {
     /// # Errors
     /// Nothing of the pipeline runs then; topics that were made stay.
     pub fn start(&mut self, plan: Plan, catalog: &PluginCatalog) -> Result<(), HostError> {
-        if self.running.iter().any(|running| running.runtime.plan.group == plan.group) {
+        if self
+            .running
+            .iter()
+            .any(|running| running.runtime.plan.group == plan.group)
+        {
             return Err(HostError::Twice(plan.name));
         }
         let mut configured = Vec::with_capacity(plan.stages.len());
@@ -204,7 +215,9 @@ impl Host {
         let runtime = Arc::new(PipelineRuntime::new(plan, configured, logs, partitions)?);
         let mut tasks = Vec::new();
         for sources in &runtime.plan.subtopologies {
-            let count = sources.first().map_or(0, |&source| self.partitions(&runtime.plan.sources[source].topic));
+            let count = sources
+                .first()
+                .map_or(0, |&source| self.partitions(&runtime.plan.sources[source].topic));
             for partition in 0..count {
                 let status = Arc::new(TaskStatus::default());
                 let (shared, log, held) = (runtime.clone(), self.log.clone(), status.clone());
@@ -228,8 +241,17 @@ impl Host {
             self.make_topic(plan, &source.topic, source.partitions)?;
         }
         // Where the file does not say, an output has as many partitions as the largest input.
-        let most = plan.sources.iter().map(|source| self.partitions(&source.topic)).max().unwrap_or(1);
-        let sinks = plan.stages.iter().flat_map(|stage| &stage.branches).filter_map(|branch| branch.topic.as_ref());
+        let most = plan
+            .sources
+            .iter()
+            .map(|source| self.partitions(&source.topic))
+            .max()
+            .unwrap_or(1);
+        let sinks = plan
+            .stages
+            .iter()
+            .flat_map(|stage| &stage.branches)
+            .filter_map(|branch| branch.topic.as_ref());
         for sink in sinks.chain([&plan.dlq]) {
             self.make_topic(plan, &sink.topic, sink.partitions.unwrap_or(most))?;
         }
@@ -282,15 +304,18 @@ impl Host {
                 .sum()
         };
         let plans = self.running.iter().map(|running| &running.runtime.plan);
-        plans.flat_map(|plan| plan.sources.iter().map(|source| lag(&plan.group, &source.topic))).sum()
+        plans
+            .flat_map(|plan| plan.sources.iter().map(|source| lag(&plan.group, &source.topic)))
+            .sum()
     }
 
     /// Whether all pipelines have processed and committed all that there was, or have ended. What one of them writes
     /// is another's input: nothing may have moved while we looked.
     pub fn is_at_end(&self) -> bool {
-        let Some(turns) = self.scheduler.idle_turns() else { return false };
-        let resting =
-            |running: &Running| !matches!(running.state(), PipelineState::Running | PipelineState::Paused(_));
+        let Some(turns) = self.scheduler.idle_turns() else {
+            return false;
+        };
+        let resting = |running: &Running| !matches!(running.state(), PipelineState::Running | PipelineState::Paused(_));
         self.running.iter().all(resting) && self.scheduler.idle_turns() == Some(turns)
     }
 
@@ -310,7 +335,12 @@ impl Host {
             status.stop.store(true, Ordering::Release);
             handle.waker().wake();
         }
-        while self.running.iter().flat_map(|running| &running.tasks).any(|(handle, _)| !handle.is_done()) {
+        while self
+            .running
+            .iter()
+            .flat_map(|running| &running.tasks)
+            .any(|(handle, _)| !handle.is_done())
+        {
             if Instant::now() >= end {
                 return false;
             }
@@ -323,14 +353,19 @@ impl Host {
 impl Drop for Host {
     /// Ends the passes that are under way: the workers are waited for.
     fn drop(&mut self) {
-        let statuses = self.running.iter().flat_map(|running| &running.tasks).map(|(_, status)| status);
+        let statuses = self
+            .running
+            .iter()
+            .flat_map(|running| &running.tasks)
+            .map(|(_, status)| status);
         statuses.for_each(|status| status.stop.store(true, Ordering::Release));
     }
 }
 
 impl Running {
     fn state(&self) -> PipelineState {
-        let said = |text: &std::sync::Mutex<Option<String>>| text.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let said =
+            |text: &std::sync::Mutex<Option<String>>| text.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let statuses = || self.tasks.iter().map(|(_, status)| status);
         if let Some(why) = statuses().find_map(|status| said(&status.failed)) {
             return PipelineState::Failed(why);

@@ -18,7 +18,11 @@ pub fn key_and_time_fields(key: Option<&str>, time: Option<&str>) -> Vec<MappedF
             field_type,
             optional,
         },
-        place: Place::Value(if place.is_empty() || place.starts_with('/') { place.into() } else { format!("/{place}") }),
+        place: Place::Value(if place.is_empty() || place.starts_with('/') {
+            place.into()
+        } else {
+            format!("/{place}")
+        }),
     };
     let key = key.map(|place| field("key", FieldType::Json, true, place));
     let time = time.map(|place| field("timestamp", FieldType::Time, false, place));

@@ -97,7 +97,11 @@ pub(super) fn dead_letter<'a>(
     let own = record.headers.iter().count();
     let room = own + header::OURS_MAX <= HEADERS_MAX
         && record.headers.encoded().len() + header::OURS_BYTES_MAX <= HEADERS_BYTES_MAX;
-    let mut headers: Headers = if room { record.headers.iter().collect() } else { Headers::default() };
+    let mut headers: Headers = if room {
+        record.headers.iter().collect()
+    } else {
+        Headers::default()
+    };
     if !room {
         headers.push(header::LEFT_OUT, Some(own.to_string().as_bytes()));
     }

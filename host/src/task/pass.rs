@@ -92,7 +92,10 @@ impl<'a> Pass<'_, 'a> {
             }
             done += chunk.len();
             pipeline.stats.records_in.add(chunk.len() as u64);
-            pipeline.stats.bytes_in.add(chunk.iter().map(|record| record.size_bytes() as u64).sum());
+            pipeline
+                .stats
+                .bytes_in
+                .add(chunk.iter().map(|record| record.size_bytes() as u64).sum());
             if self.is_over() || self.effects.bytes() >= pipeline.commit_bytes_max {
                 break;
             }
@@ -115,8 +118,11 @@ impl<'a> Pass<'_, 'a> {
         let decoded = decoder.decode(records);
         let (key, time) = (planned.key_from.is_some(), planned.time_from.is_some());
         let mut prepared = Vec::with_capacity(decoded.rows.len());
-        let mut failures: Vec<(u32, String)> =
-            decoded.failed.into_iter().map(|failed| (failed.index, failed.error.to_string())).collect();
+        let mut failures: Vec<(u32, String)> = decoded
+            .failed
+            .into_iter()
+            .map(|failed| (failed.index, failed.error.to_string()))
+            .collect();
         for (row, &index) in decoded.rows.iter().enumerate() {
             match set_key_and_time(self.arena, &decoded.table, row, key, time, records[index as usize]) {
                 Ok(record) => prepared.push(record),
@@ -141,7 +147,11 @@ impl<'a> Pass<'_, 'a> {
         let decoded = self.machinery.decoders[stage][feed].decode(records);
         for failed in &decoded.failed {
             let message = failed.error.to_string();
-            self.fail(stage, &records[failed.index as usize], &cause(Reason::Decode, "DecodeError", &message));
+            self.fail(
+                stage,
+                &records[failed.index as usize],
+                &cause(Reason::Decode, "DecodeError", &message),
+            );
         }
         if decoded.rows.is_empty() {
             return Ok(());
@@ -187,12 +197,7 @@ impl<'a> Pass<'_, 'a> {
     }
 
     /// A call failed: the row is at fault if it was alone, else each half has another try.
-    fn failed_call(
-        &mut self,
-        entry: StageEntry,
-        rows: &[RecordRef<'a>],
-        error: &CallError,
-    ) -> Result<(), PassError> {
+    fn failed_call(&mut self, entry: StageEntry, rows: &[RecordRef<'a>], error: &CallError) -> Result<(), PassError> {
         if rows.len() > 1 {
             if self.is_over() {
                 return Err(PassError::Overrun);
@@ -216,7 +221,11 @@ impl<'a> Pass<'_, 'a> {
             "a record could not be processed and went to the dead-letter queue: {}",
             escaped(&message)
         );
-        let reason = if matches!(error, CallError::Refused(_)) { Reason::Refused } else { Reason::Call };
+        let reason = if matches!(error, CallError::Refused(_)) {
+            Reason::Refused
+        } else {
+            Reason::Call
+        };
         let cause = Cause {
             reason,
             exception: error.kind(),
@@ -228,12 +237,7 @@ impl<'a> Pass<'_, 'a> {
     }
 
     /// Writes what a stage answered where the pipeline wants it.
-    fn apply(
-        &mut self,
-        entry: StageEntry,
-        rows: &[RecordRef<'a>],
-        outputs: Outputs,
-    ) -> Result<(), PassError> {
+    fn apply(&mut self, entry: StageEntry, rows: &[RecordRef<'a>], outputs: Outputs) -> Result<(), PassError> {
         let stage = entry.stage;
         let pipeline = self.pipeline;
         let runtime: &StageRuntime = &pipeline.stages[stage];
@@ -249,14 +253,21 @@ impl<'a> Pass<'_, 'a> {
                 continue;
             };
             let mut written = encoder.encode(self.arena, rows, emitted);
-            unwritable.extend(written.failed.drain(..).map(|failed| (failed.origin, failed.error.to_string())));
+            unwritable.extend(
+                written
+                    .failed
+                    .drain(..)
+                    .map(|failed| (failed.origin, failed.error.to_string())),
+            );
             encoded.push(Some(written));
         }
         if !unwritable.is_empty() {
             self.withdraw(stage, rows, &mut encoded, unwritable);
         }
         for (at, (branch, encoded)) in runtime.branches.iter().zip(&encoded).enumerate() {
-            let emitted = encoded.as_ref().map_or(outputs.branches[at].origins.len(), |e| e.records.len());
+            let emitted = encoded
+                .as_ref()
+                .map_or(outputs.branches[at].origins.len(), |e| e.records.len());
             pipeline.stats.stages[stage].branches[at].add(emitted as u64);
             let Some(encoded) = encoded else { continue };
             if let Some(sink) = branch.sink {
@@ -293,13 +304,18 @@ impl<'a> Pass<'_, 'a> {
             encoded.origins.retain(|_| *at.next().expect("one mark a record"));
         }
         for (origin, message) in unwritable {
-            self.fail(stage, &rows[origin as usize], &cause(Reason::Encode, "EncodeError", &message));
+            self.fail(
+                stage,
+                &rows[origin as usize],
+                &cause(Reason::Encode, "EncodeError", &message),
+            );
         }
     }
 
     fn emit(&mut self, sink: usize, writer: u32, records: &[RecordRef<'a>]) {
         if self.pipeline.sinks[sink].writers > 1 {
-            self.held.extend(records.iter().map(|&record| Outgoing { sink, record, writer }));
+            self.held
+                .extend(records.iter().map(|&record| Outgoing { sink, record, writer }));
             return;
         }
         for record in records {

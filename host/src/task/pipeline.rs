@@ -98,10 +98,12 @@ impl PipelineRuntime {
                     let (value, key) = (&target.value_format, &target.key_format);
                     Encoder::new(branch, &feed.value_format, &feed.key_format, value, key)
                 });
-                let encoders = encoders.collect::<Result<_, _>>().map_err(|source| StartError::Format {
-                    stage: planned.name.clone(),
-                    source,
-                })?;
+                let encoders = encoders
+                    .collect::<Result<_, _>>()
+                    .map_err(|source| StartError::Format {
+                        stage: planned.name.clone(),
+                        source,
+                    })?;
                 branches.push(BranchRuntime {
                     encoders,
                     sink,
@@ -133,7 +135,13 @@ impl PipelineRuntime {
         let tasks: u32 = plan
             .subtopologies
             .iter()
-            .map(|sources| sources.iter().map(|&s| partitions(&plan.sources[s].topic)).max().unwrap_or(0))
+            .map(|sources| {
+                sources
+                    .iter()
+                    .map(|&s| partitions(&plan.sources[s].topic))
+                    .max()
+                    .unwrap_or(0)
+            })
             .sum();
         let commit_bytes_max = (plan.commit_bytes_max / tasks.max(1) as usize).max(crate::limits::BATCH_BYTES_MAX);
         let stats = PipelineStats::new(plan.stages.iter().map(|stage| stage.signature.branches.len()));
@@ -156,14 +164,20 @@ impl PipelineRuntime {
         for (planned, stage) in self.plan.stages.iter().zip(&self.stages) {
             let inputs = &stage.configured.signature().inputs;
             let decoder = |feed: &Feed| {
-                Decoder::new(&feed.value_format, &feed.key_format, &inputs[feed.input as usize].fields)
+                Decoder::new(
+                    &feed.value_format,
+                    &feed.key_format,
+                    &inputs[feed.input as usize].fields,
+                )
             };
             decoders.push(planned.feeds.iter().map(decoder).collect::<Result<_, _>>()?);
         }
         let sources = self.plan.sources.iter().map(|source| {
             let fields = key_and_time_fields(source.key_from.as_deref(), source.time_from.as_deref());
             let wanted = !fields.is_empty();
-            wanted.then(|| Decoder::new(&source.format, &source.key_format, &fields)).transpose()
+            wanted
+                .then(|| Decoder::new(&source.format, &source.key_format, &fields))
+                .transpose()
         });
         Ok(Machinery {
             decoders,
@@ -245,4 +259,3 @@ impl Sinks {
             .collect()
     }
 }
-

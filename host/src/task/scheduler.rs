@@ -69,7 +69,11 @@ impl Waker {
                 RUNNING => (RUNNING, WOKEN),
                 _ => return,
             };
-            if cell.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            if cell
+                .state
+                .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+            {
                 if to == READY
                     && let Some(shared) = cell.shared.upgrade()
                 {
@@ -151,7 +155,9 @@ impl Scheduler {
                 .spawn(move || body(&shared))
                 .expect("the host starts its own threads at its start")
         };
-        let mut threads: Vec<_> = (0..workers).map(|n| spawn(format!("worker-{n}"), Shared::work)).collect();
+        let mut threads: Vec<_> = (0..workers)
+            .map(|n| spawn(format!("worker-{n}"), Shared::work))
+            .collect();
         threads.push(spawn("supervisor".into(), Shared::supervise));
         Scheduler { shared, threads }
     }
@@ -280,10 +286,18 @@ impl Shared {
 
     /// Waits until a task is pushed or the next timer is due.
     fn sleep<'q>(&'q self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
-        let next = queue.timers.peek().map(|Reverse(timer)| timer.at.saturating_duration_since(Instant::now()));
+        let next = queue
+            .timers
+            .peek()
+            .map(|Reverse(timer)| timer.at.saturating_duration_since(Instant::now()));
         queue.sleeping += 1;
         let mut queue = match next {
-            Some(wait) => self.work.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner).0,
+            Some(wait) => {
+                self.work
+                    .wait_timeout(queue, wait)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
             None => self.work.wait(queue).unwrap_or_else(PoisonError::into_inner),
         };
         queue.sleeping -= 1;
@@ -312,7 +326,12 @@ impl Shared {
             Next::Ready => READY,
             _ => IDLE,
         };
-        if state == IDLE && cell.state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        if state == IDLE
+            && cell
+                .state
+                .compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+        {
             if let Next::Wait(Some(at)) = next {
                 self.set_timer(at, Waker(Arc::downgrade(cell)));
             }
@@ -342,10 +361,13 @@ impl Shared {
             }
             let before = self.turns.load(Ordering::Acquire);
             queue = self.pressure_pause(queue);
-            let stalled = self.turns.load(Ordering::Acquire) == before && !queue.ready.is_empty() && queue.sleeping == 0;
+            let stalled =
+                self.turns.load(Ordering::Acquire) == before && !queue.ready.is_empty() && queue.sleeping == 0;
             if stalled && queue.workers < self.workers_wanted + EXTRA_WORKERS_MAX {
                 let shared = self.clone();
-                let lent = std::thread::Builder::new().name("worker-lent".into()).spawn(move || shared.work());
+                let lent = std::thread::Builder::new()
+                    .name("worker-lent".into())
+                    .spawn(move || shared.work());
                 match lent {
                     Ok(_) => queue.workers += 1,
                     Err(error) => tracing::warn!("all workers are busy and another could not be started: {error}"),
@@ -358,8 +380,17 @@ impl Shared {
     fn pressure_pause<'q>(&'q self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
         let end = Instant::now() + STALL_MAX;
         while !queue.stopping {
-            let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else { break };
-            queue = self.pressure.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            let Some(left) = end
+                .checked_duration_since(Instant::now())
+                .filter(|left| !left.is_zero())
+            else {
+                break;
+            };
+            queue = self
+                .pressure
+                .wait_timeout(queue, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         queue
     }

@@ -14,10 +14,8 @@ use super::effects::Effects;
 use super::pass::{Machinery, Pass, PassError};
 use super::pipeline::{INSTANCE_IDLE_MAX, PipelineRuntime};
 use super::scheduler::{Next, Turn, Waker};
-use crate::connect::{
-    Commit, CommitError, Committed, GroupOffset, LogError, Position, TopicPartition,
-};
 use crate::connect::embedded::{EmbeddedLog, Subscription};
+use crate::connect::{Commit, CommitError, Committed, GroupOffset, LogError, Position, TopicPartition};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, PASS_TIME_MAX};
 use crate::record::RecordRef;
 
@@ -181,7 +179,10 @@ impl Task {
         self.retry_at = Some(at);
         let mut paused = self.status.paused.lock().unwrap_or_else(PoisonError::into_inner);
         if paused.is_none() {
-            tracing::error!(pipeline = self.pipeline.plan.name, "paused: {why}; it goes on by itself");
+            tracing::error!(
+                pipeline = self.pipeline.plan.name,
+                "paused: {why}; it goes on by itself"
+            );
         }
         *paused = Some(why.to_owned());
         Next::Wait(Some(at))
@@ -221,7 +222,11 @@ impl Task {
         }
         self.retry_at = None;
         if stopping {
-            return Ok(if self.uncommitted_since.is_some() { self.commit() } else { Next::Done });
+            return Ok(if self.uncommitted_since.is_some() {
+                self.commit()
+            } else {
+                Next::Done
+            });
         }
         if !self.rewound {
             self.rewind()?;
@@ -278,7 +283,11 @@ impl Task {
         for at in (0..count).map(|n| (self.turn_of + n) % count) {
             let reader = &mut self.readers[at];
             // One block, where a whole batch of them would not be taken on.
-            let bytes_max = if self.records_max < BATCH_ROWS_MAX { 1 } else { BATCH_BYTES_MAX };
+            let bytes_max = if self.records_max < BATCH_ROWS_MAX {
+                1
+            } else {
+                BATCH_BYTES_MAX
+            };
             let fetched = match self.log.fetch(&reader.place, reader.position, bytes_max) {
                 Ok(fetched) => fetched,
                 Err(LogError::OffsetOutOfRange { first, .. }) if first > reader.position => {
@@ -313,7 +322,9 @@ impl Task {
                 place: &reader.place,
                 effects: &mut self.effects,
                 held: Vec::new(),
-                now_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64),
+                now_ms: SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .map_or(0, |now| now.as_millis() as i64),
                 until: Instant::now() + PASS_TIME_MAX,
                 stop: &self.status.stop,
                 failed: false,
@@ -336,8 +347,10 @@ impl Task {
             if !passed.failed {
                 self.records_max = self.records_max.saturating_mul(2);
             }
-            let next_offset =
-                taken.get(passed.records).or(left.as_ref()).map_or(fetched.next_offset(), |record| record.offset);
+            let next_offset = taken
+                .get(passed.records)
+                .or(left.as_ref())
+                .map_or(fetched.next_offset(), |record| record.offset);
             arena.reset();
             if arena.allocated_bytes() <= ARENA_BYTES_KEPT {
                 self.arena = arena;
@@ -395,7 +408,13 @@ impl Task {
 impl TaskError {
     /// Whether waiting may help.
     fn passes(&self) -> bool {
-        matches!(self, TaskError::Log { source: LogError::Unavailable { .. }, .. })
+        matches!(
+            self,
+            TaskError::Log {
+                source: LogError::Unavailable { .. },
+                ..
+            }
+        )
     }
 }
 
@@ -411,7 +430,13 @@ impl Reader {
 
 impl Turn for Task {
     fn turn(&mut self) -> Next {
-        let next = self.step().or_else(|error| if error.passes() { self.retreat(&error.to_string()) } else { Err(error) });
+        let next = self.step().or_else(|error| {
+            if error.passes() {
+                self.retreat(&error.to_string())
+            } else {
+                Err(error)
+            }
+        });
         let next = next.unwrap_or_else(|error| {
             tracing::error!(pipeline = self.pipeline.plan.name, "stopped: {error}");
             *self.status.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());

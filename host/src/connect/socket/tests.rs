@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::connect::{
-    Append, BlockBuilder, Broker, Commit, CommitError, EmbeddedLog, GroupOffset, LogError, Options, Position,
-    OpenBroker, TopicPartition, TopicSpec, open_broker,
+    Append, BlockBuilder, Broker, Commit, CommitError, EmbeddedLog, GroupOffset, LogError, OpenBroker, Options,
+    Position, TopicPartition, TopicSpec, open_broker,
 };
 use crate::record::{Headers, Record};
 use std::os::unix::fs::PermissionsExt;
