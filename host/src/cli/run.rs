@@ -86,7 +86,7 @@ pub fn work(host: &mut Host, stop: &AtomicBool, until_end: bool) {
         let over = |state| matches!(state, PipelineState::Failed(_) | PipelineState::Stopped);
         host.pipelines().all(|(_, state)| over(state))
     };
-    while !stop.load(Ordering::Acquire) && !ended(host) && !(until_end && host.is_at_end()) {
+    while !(stop.load(Ordering::Acquire) || ended(host) || until_end && host.is_at_end()) {
         if let Some(bar) = &bar {
             let done = host
                 .pipelines()
