@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::connect::{
-    Append, BlockBuilder, Broker, Commit, CommitError, EmbeddedLog, GroupOffset, LogError, Options, Position,
+    Append, BlockBuilder, Commit, CommitError, EmbeddedLog, GroupOffset, LogError, OpenBroker, Options, Position,
     TopicPartition, TopicSpec, open_broker,
 };
 use crate::record::{Headers, Record};
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-fn open(path: &Path) -> (Arc<EmbeddedLog>, Server, Box<dyn Broker>) {
+fn open(path: &Path) -> (Arc<EmbeddedLog>, Server, OpenBroker) {
     let log = EmbeddedLog::open(path, Options::default()).unwrap();
     let server = serve(log.clone()).unwrap();
     let broker = open_broker(path, Options::default()).unwrap();
@@ -215,4 +215,25 @@ fn nonsense_on_the_socket_is_answered_and_changes_nothing() {
         assert!(answer.starts_with("HTTP/1.1 4"), "{text}: {answer}");
     }
     assert_eq!(broker.topic("t").unwrap().partition_ranges[0].next_offset, 0);
+}
+
+#[test]
+fn commands_share_a_folder_and_know_a_host_from_a_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let holder = open_broker(dir.path(), Options::default()).unwrap();
+    holder.create_topic(&TopicSpec::new("t", 1)).unwrap();
+    assert!(!holder.is_passing());
+    let other = open_broker(dir.path(), Options::default()).unwrap();
+    assert!(other.is_passing(), "a command holds the folder");
+    assert_eq!(other.commit(commit(0, &[Record::default()])).unwrap().base_offsets, [0]);
+    drop(holder);
+    assert!(matches!(
+        other.commit(commit(0, &[Record::default()])),
+        Err(CommitError::Unavailable { .. })
+    ));
+    let again = open_broker(dir.path(), Options::default()).unwrap();
+    assert_eq!(again.commit(commit(0, &[Record::default()])).unwrap().base_offsets, [1]);
+    drop(again);
+    let (_log, _server, broker) = open(dir.path());
+    assert!(!broker.is_passing(), "a host does");
 }
