@@ -246,15 +246,19 @@ fn a_component_of_another_contract_version_names_both() {
 
 #[test]
 fn branches_that_are_not_declared_and_branches_that_go_nowhere() {
-    let text = stage(&plugin("branch-by-amount"), "to = { high = \"o\", loww = \"p\" }");
+    let place = Place::new();
+    let mapped = |to: &str| stage(&plugin("branch-by-amount"), &format!("to = {{ {to} }}"));
+    // A name that is nearly right is one mistake, not two.
+    let says = ["p.toml:5:20", "has no branch `loww`", "did you mean `low`?", "has a problem"];
+    place.refused(&mapped("high = \"o\", loww = \"p\""), &says);
     let says = [
         "the branch `low` of the stage `s` goes nowhere",
         "`low = false`",
-        "has no branch `loww`",
-        "did you mean `low`?",
+        "has no branch `rest`",
+        "its branches: `high`, `low`",
         "has 2 problems",
     ];
-    Place::new().refused(&text, &says);
+    place.refused(&mapped("high = \"o\", rest = \"p\""), &says);
 }
 
 #[test]
