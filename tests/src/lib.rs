@@ -1,5 +1,9 @@
 //! What the end-to-end tests share: the built program, the built plugins, and records in and out of a log.
 
+mod running;
+
+pub use running::{Running, header, resident_bytes};
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use super::imports::{Deadline, FIRST_LOOK_TICKS, Host, Misuse, Phase};
 use super::limiter::Limiter;
 use super::plugin::{Configured, Plugin};
 use super::signature;
-use crate::limits::{FAILURE_MESSAGE_BYTES_MAX, GUEST_HANDLES_MAX, StageLimits};
+use crate::limits::{FAILURE_MESSAGE_BYTES_MAX, GUEST_FRAMES_MAX, GUEST_HANDLES_MAX, StageLimits};
 use crate::output::{Emitted, Failure, Outputs, PackedEmission};
 use crate::schema::Signature;
 use crate::table::{Column, Table};
@@ -307,8 +307,15 @@ fn failure(store: &mut Store<Host>, error: wasmtime::Error) -> CallError {
             frames,
         };
     }
-    let message = error.root_cause().to_string();
-    if error.downcast_ref::<Trap>().is_some() {
+    let mut message = error.root_cause().to_string();
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        // Most languages keep a stack of their own in the memory: it is full before the engine's is, and what is
+        // behind it is out of bounds.
+        if matches!(trap, Trap::MemoryOutOfBounds | Trap::StackOverflow)
+            && let Some(function) = recursive(&frames)
+        {
+            message = format!("{message}: `{function}` calls itself without end, or deeper than there is stack");
+        }
         return CallError::Trap { message, panic, frames };
     }
     if message.contains("fuel allocated for hostcalls") {
@@ -320,6 +327,14 @@ fn failure(store: &mut Store<Host>, error: wasmtime::Error) -> CallError {
         return CallError::Parts(message);
     }
     CallError::Malformed { message }
+}
+
+/// The function that fills most of a backtrace that was cut for its length.
+fn recursive(frames: &[String]) -> Option<&str> {
+    let count = |name: &String| frames.iter().filter(|frame| *frame == name).count();
+    // One that takes part in a circle of several has its share at least of what is behind the innermost.
+    let outermost = frames.last().filter(|_| frames.len() >= GUEST_FRAMES_MAX)?;
+    (count(outermost) >= GUEST_FRAMES_MAX / 8).then_some(outermost)
 }
 
 /// The names of the functions that were running, the innermost first.

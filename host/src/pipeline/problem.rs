@@ -310,7 +310,7 @@ pub(super) fn suggest<'n>(name: &str, names: impl IntoIterator<Item = &'n str> +
         .collect::<Vec<_>>()
         .join(", ");
     match (nearest(name, names), list.is_empty()) {
-        (_, true) => format!("there are no {what}"),
+        (_, true) => format!("{what}: none"),
         (Some(near), _) => format!("did you mean `{near}`? {what}: {list}"),
         (None, _) => format!("{what}: {list}"),
     }

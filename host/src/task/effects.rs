@@ -41,7 +41,11 @@ pub(super) struct Effects {
 impl Effects {
     pub fn new(sinks: Arc<[Sink]>) -> Effects {
         let blocks = sinks.iter().map(|_| Vec::new()).collect();
-        Effects { sinks, blocks, bytes: 0 }
+        Effects {
+            sinks,
+            blocks,
+            bytes: 0,
+        }
     }
 
     /// Bytes of records that wait for the commit.
@@ -71,7 +75,9 @@ impl Effects {
             blocks.resize_with(partition + 1, || None);
         }
         let builder = blocks[partition].get_or_insert_with(BlockBuilder::new);
-        builder.push_derived(*record).expect("what stages and dead letters add to a record is bounded where they do");
+        builder
+            .push_derived(*record)
+            .expect("what stages and dead letters add to a record is bounded where they do");
         self.bytes += record.size_bytes();
     }
 

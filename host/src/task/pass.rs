@@ -92,7 +92,10 @@ impl<'a> Pass<'_, 'a> {
             }
             done += chunk.len();
             pipeline.stats.records_in.add(chunk.len() as u64);
-            pipeline.stats.bytes_in.add(chunk.iter().map(|record| record.size_bytes() as u64).sum());
+            pipeline
+                .stats
+                .bytes_in
+                .add(chunk.iter().map(|record| record.size_bytes() as u64).sum());
             if self.is_over() || self.effects.bytes() >= pipeline.commit_bytes_max {
                 break;
             }
@@ -115,17 +118,21 @@ impl<'a> Pass<'_, 'a> {
         let decoded = decoder.decode(records);
         let (key, time) = (planned.key_from.is_some(), planned.time_from.is_some());
         let mut prepared = Vec::with_capacity(decoded.rows.len());
-        let mut failures: Vec<(u32, String)> =
-            decoded.failed.into_iter().map(|failed| (failed.index, failed.error.to_string())).collect();
+        let mut failures: Vec<(u32, String)> = decoded
+            .failed
+            .into_iter()
+            .map(|failed| (failed.index, failed.error.to_string()))
+            .collect();
         for (row, &index) in decoded.rows.iter().enumerate() {
-            match set_key_and_time(self.arena, &decoded.table, row, key, time, records[index as usize]) {
+            let record = records[index as usize];
+            match set_key_and_time(self.arena, &planned.format, &decoded.table, row, key, time, record) {
                 Ok(record) => prepared.push(record),
                 Err(error) => failures.push((index, error.to_string())),
             }
         }
         for (index, message) in failures {
             let at = self.failed_at(&planned.name, None);
-            let cause = cause(Reason::Decode, "DecodeError", &message);
+            let cause = cause(Reason::Decode, "decode", &message);
             let letter = dead_letter(self.arena, &records[index as usize], &at, &cause);
             self.bury(letter);
         }
@@ -141,7 +148,11 @@ impl<'a> Pass<'_, 'a> {
         let decoded = self.machinery.decoders[stage][feed].decode(records);
         for failed in &decoded.failed {
             let message = failed.error.to_string();
-            self.fail(stage, &records[failed.index as usize], &cause(Reason::Decode, "DecodeError", &message));
+            self.fail(
+                stage,
+                &records[failed.index as usize],
+                &cause(Reason::Decode, "decode", &message),
+            );
         }
         if decoded.rows.is_empty() {
             return Ok(());
@@ -187,12 +198,7 @@ impl<'a> Pass<'_, 'a> {
     }
 
     /// A call failed: the row is at fault if it was alone, else each half has another try.
-    fn failed_call(
-        &mut self,
-        entry: StageEntry,
-        rows: &[RecordRef<'a>],
-        error: &CallError,
-    ) -> Result<(), PassError> {
+    fn failed_call(&mut self, entry: StageEntry, rows: &[RecordRef<'a>], error: &CallError) -> Result<(), PassError> {
         if rows.len() > 1 {
             if self.is_over() {
                 return Err(PassError::Overrun);
@@ -205,18 +211,25 @@ impl<'a> Pass<'_, 'a> {
         let plugin = runtime.configured.plugin();
         let info = plugin.info();
         let message = error.to_string();
-        tracing::warn!(
-            pipeline = self.pipeline.plan.name,
-            stage = runtime.name,
-            plugin = info.name,
-            version = info.version,
-            topic = &*self.place.topic,
-            partition = self.place.partition,
-            offset = rows[0].offset,
-            "a record could not be processed and went to the dead-letter queue: {}",
-            escaped(&message)
-        );
-        let reason = if matches!(error, CallError::Refused(_)) { Reason::Refused } else { Reason::Call };
+        if let Some(left_out) = self.pipeline.dead_letter_lines.take() {
+            tracing::warn!(
+                pipeline = self.pipeline.plan.name,
+                stage = runtime.name,
+                plugin = info.name,
+                version = info.version,
+                topic = &*self.place.topic,
+                partition = self.place.partition,
+                offset = rows[0].offset,
+                left_out = (left_out > 0).then_some(left_out),
+                "a record could not be processed and went to the dead-letter queue: {}",
+                escaped(&message)
+            );
+        }
+        let reason = if matches!(error, CallError::Refused(_)) {
+            Reason::Refused
+        } else {
+            Reason::Call
+        };
         let cause = Cause {
             reason,
             exception: error.kind(),
@@ -228,17 +241,12 @@ impl<'a> Pass<'_, 'a> {
     }
 
     /// Writes what a stage answered where the pipeline wants it.
-    fn apply(
-        &mut self,
-        entry: StageEntry,
-        rows: &[RecordRef<'a>],
-        outputs: Outputs,
-    ) -> Result<(), PassError> {
+    fn apply(&mut self, entry: StageEntry, rows: &[RecordRef<'a>], outputs: Outputs) -> Result<(), PassError> {
         let stage = entry.stage;
         let pipeline = self.pipeline;
         let runtime: &StageRuntime = &pipeline.stages[stage];
         for failure in &outputs.failed {
-            let cause = cause(Reason::Refused, "Refused", &failure.message);
+            let cause = cause(Reason::Refused, "refused", &failure.message);
             self.fail(stage, &rows[failure.row as usize], &cause);
         }
         let mut encoded = Vec::with_capacity(runtime.branches.len());
@@ -249,14 +257,21 @@ impl<'a> Pass<'_, 'a> {
                 continue;
             };
             let mut written = encoder.encode(self.arena, rows, emitted);
-            unwritable.extend(written.failed.drain(..).map(|failed| (failed.origin, failed.error.to_string())));
+            unwritable.extend(
+                written
+                    .failed
+                    .drain(..)
+                    .map(|failed| (failed.origin, failed.error.to_string())),
+            );
             encoded.push(Some(written));
         }
         if !unwritable.is_empty() {
             self.withdraw(stage, rows, &mut encoded, unwritable);
         }
         for (at, (branch, encoded)) in runtime.branches.iter().zip(&encoded).enumerate() {
-            let emitted = encoded.as_ref().map_or(outputs.branches[at].origins.len(), |e| e.records.len());
+            let emitted = encoded
+                .as_ref()
+                .map_or(outputs.branches[at].origins.len(), |e| e.records.len());
             pipeline.stats.stages[stage].branches[at].add(emitted as u64);
             let Some(encoded) = encoded else { continue };
             if let Some(sink) = branch.sink {
@@ -293,13 +308,18 @@ impl<'a> Pass<'_, 'a> {
             encoded.origins.retain(|_| *at.next().expect("one mark a record"));
         }
         for (origin, message) in unwritable {
-            self.fail(stage, &rows[origin as usize], &cause(Reason::Encode, "EncodeError", &message));
+            self.fail(
+                stage,
+                &rows[origin as usize],
+                &cause(Reason::Encode, "encode", &message),
+            );
         }
     }
 
     fn emit(&mut self, sink: usize, writer: u32, records: &[RecordRef<'a>]) {
         if self.pipeline.sinks[sink].writers > 1 {
-            self.held.extend(records.iter().map(|&record| Outgoing { sink, record, writer }));
+            self.held
+                .extend(records.iter().map(|&record| Outgoing { sink, record, writer }));
             return;
         }
         for record in records {

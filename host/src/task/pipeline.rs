@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::format::{Decoder, Encoder, FormatError, key_and_time_fields};
 use crate::guest::{Configured, GuestError, GuestSink, Instance};
+use crate::limits::DEAD_LETTER_LINES_PER_SECOND_MAX;
+use crate::observe::Allowance;
 use crate::pipeline::{Feed, Origin, Plan, StageEntry};
 use crate::task::effects::Sink;
 use crate::task::pass::Machinery;
@@ -25,6 +27,8 @@ pub struct PipelineRuntime {
     pub(super) stages: Vec<StageRuntime>,
     /// By source: where its records go.
     pub(super) source_targets: Vec<Vec<StageEntry>>,
+    /// Of lines about single dead letters.
+    pub(super) dead_letter_lines: Allowance,
     /// Bytes after which one task commits: the pipeline's share for each of its tasks.
     pub(super) commit_bytes_max: usize,
 }
@@ -98,10 +102,12 @@ impl PipelineRuntime {
                     let (value, key) = (&target.value_format, &target.key_format);
                     Encoder::new(branch, &feed.value_format, &feed.key_format, value, key)
                 });
-                let encoders = encoders.collect::<Result<_, _>>().map_err(|source| StartError::Format {
-                    stage: planned.name.clone(),
-                    source,
-                })?;
+                let encoders = encoders
+                    .collect::<Result<_, _>>()
+                    .map_err(|source| StartError::Format {
+                        stage: planned.name.clone(),
+                        source,
+                    })?;
                 branches.push(BranchRuntime {
                     encoders,
                     sink,
@@ -133,7 +139,13 @@ impl PipelineRuntime {
         let tasks: u32 = plan
             .subtopologies
             .iter()
-            .map(|sources| sources.iter().map(|&s| partitions(&plan.sources[s].topic)).max().unwrap_or(0))
+            .map(|sources| {
+                sources
+                    .iter()
+                    .map(|&s| partitions(&plan.sources[s].topic))
+                    .max()
+                    .unwrap_or(0)
+            })
             .sum();
         let commit_bytes_max = (plan.commit_bytes_max / tasks.max(1) as usize).max(crate::limits::BATCH_BYTES_MAX);
         let stats = PipelineStats::new(plan.stages.iter().map(|stage| stage.signature.branches.len()));
@@ -143,6 +155,7 @@ impl PipelineRuntime {
             sinks,
             stages,
             source_targets,
+            dead_letter_lines: Allowance::new(DEAD_LETTER_LINES_PER_SECOND_MAX),
             commit_bytes_max,
         })
     }
@@ -156,14 +169,20 @@ impl PipelineRuntime {
         for (planned, stage) in self.plan.stages.iter().zip(&self.stages) {
             let inputs = &stage.configured.signature().inputs;
             let decoder = |feed: &Feed| {
-                Decoder::new(&feed.value_format, &feed.key_format, &inputs[feed.input as usize].fields)
+                Decoder::new(
+                    &feed.value_format,
+                    &feed.key_format,
+                    &inputs[feed.input as usize].fields,
+                )
             };
             decoders.push(planned.feeds.iter().map(decoder).collect::<Result<_, _>>()?);
         }
         let sources = self.plan.sources.iter().map(|source| {
-            let fields = key_and_time_fields(source.key_from.as_deref(), source.time_from.as_deref());
+            let fields = key_and_time_fields(&source.format, source.key_from.as_deref(), source.time_from.as_deref());
             let wanted = !fields.is_empty();
-            wanted.then(|| Decoder::new(&source.format, &source.key_format, &fields)).transpose()
+            wanted
+                .then(|| Decoder::new(&source.format, &source.key_format, &fields))
+                .transpose()
         });
         Ok(Machinery {
             decoders,
@@ -245,4 +264,3 @@ impl Sinks {
             .collect()
     }
 }
-

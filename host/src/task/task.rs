@@ -14,10 +14,8 @@ use super::effects::Effects;
 use super::pass::{Machinery, Pass, PassError};
 use super::pipeline::{INSTANCE_IDLE_MAX, PipelineRuntime};
 use super::scheduler::{Next, Turn, Waker};
-use crate::connect::{
-    Commit, CommitError, Committed, GroupOffset, LogError, Position, TopicPartition,
-};
 use crate::connect::embedded::{EmbeddedLog, Subscription};
+use crate::connect::{Commit, CommitError, Committed, GroupOffset, LogError, Position, TopicPartition};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, PASS_TIME_MAX};
 use crate::record::RecordRef;
 
@@ -80,6 +78,9 @@ pub struct Task {
     shed_at: Option<Instant>,
     /// Records that it takes on at a time: fewer after a pass that took too long.
     records_max: usize,
+    /// Records of such a pass that are still to come: meanwhile it commits after each pass, so that the next one that
+    /// takes too long does not undo those before it.
+    careful_records: usize,
 }
 
 /// Something that does not pass by waiting.
@@ -142,6 +143,7 @@ impl Task {
             retry_wait: RETRY_MIN,
             shed_at: None,
             records_max: usize::MAX,
+            careful_records: 0,
         };
         task.rewind()?;
         Ok(task)
@@ -181,7 +183,10 @@ impl Task {
         self.retry_at = Some(at);
         let mut paused = self.status.paused.lock().unwrap_or_else(PoisonError::into_inner);
         if paused.is_none() {
-            tracing::error!(pipeline = self.pipeline.plan.name, "paused: {why}; it goes on by itself");
+            tracing::error!(
+                pipeline = self.pipeline.plan.name,
+                "paused: {why}; it goes on by itself"
+            );
         }
         *paused = Some(why.to_owned());
         Next::Wait(Some(at))
@@ -221,7 +226,11 @@ impl Task {
         }
         self.retry_at = None;
         if stopping {
-            return Ok(if self.uncommitted_since.is_some() { self.commit() } else { Next::Done });
+            return Ok(if self.uncommitted_since.is_some() {
+                self.commit()
+            } else {
+                Next::Done
+            });
         }
         if !self.rewound {
             self.rewind()?;
@@ -240,7 +249,8 @@ impl Task {
 
     fn commit_due(&self, now: Instant) -> bool {
         self.uncommitted_since.is_some_and(|since| {
-            self.effects.bytes() >= self.pipeline.commit_bytes_max
+            self.careful_records > 0
+                || self.effects.bytes() >= self.pipeline.commit_bytes_max
                 || now.duration_since(since) >= self.pipeline.plan.commit_interval
         })
     }
@@ -278,7 +288,11 @@ impl Task {
         for at in (0..count).map(|n| (self.turn_of + n) % count) {
             let reader = &mut self.readers[at];
             // One block, where a whole batch of them would not be taken on.
-            let bytes_max = if self.records_max < BATCH_ROWS_MAX { 1 } else { BATCH_BYTES_MAX };
+            let bytes_max = if self.records_max < BATCH_ROWS_MAX {
+                1
+            } else {
+                BATCH_BYTES_MAX
+            };
             let fetched = match self.log.fetch(&reader.place, reader.position, bytes_max) {
                 Ok(fetched) => fetched,
                 Err(LogError::OffsetOutOfRange { first, .. }) if first > reader.position => {
@@ -313,7 +327,9 @@ impl Task {
                 place: &reader.place,
                 effects: &mut self.effects,
                 held: Vec::new(),
-                now_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64),
+                now_ms: SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .map_or(0, |now| now.as_millis() as i64),
                 until: Instant::now() + PASS_TIME_MAX,
                 stop: &self.status.stop,
                 failed: false,
@@ -324,6 +340,7 @@ impl Task {
             let passed = match passed {
                 Ok(passed) => passed,
                 Err(PassError::Overrun) => {
+                    self.careful_records = taken.len();
                     self.records_max = (taken.len().min(BATCH_ROWS_MAX) / OVERRUN_DIVISOR).max(1);
                     self.rewind()?;
                     return Ok(true);
@@ -333,11 +350,14 @@ impl Task {
                     return Ok(false);
                 }
             };
+            self.careful_records = self.careful_records.saturating_sub(passed.records);
             if !passed.failed {
                 self.records_max = self.records_max.saturating_mul(2);
             }
-            let next_offset =
-                taken.get(passed.records).or(left.as_ref()).map_or(fetched.next_offset(), |record| record.offset);
+            let next_offset = taken
+                .get(passed.records)
+                .or(left.as_ref())
+                .map_or(fetched.next_offset(), |record| record.offset);
             arena.reset();
             if arena.allocated_bytes() <= ARENA_BYTES_KEPT {
                 self.arena = arena;
@@ -395,7 +415,13 @@ impl Task {
 impl TaskError {
     /// Whether waiting may help.
     fn passes(&self) -> bool {
-        matches!(self, TaskError::Log { source: LogError::Unavailable { .. }, .. })
+        matches!(
+            self,
+            TaskError::Log {
+                source: LogError::Unavailable { .. },
+                ..
+            }
+        )
     }
 }
 
@@ -411,7 +437,13 @@ impl Reader {
 
 impl Turn for Task {
     fn turn(&mut self) -> Next {
-        let next = self.step().or_else(|error| if error.passes() { self.retreat(&error.to_string()) } else { Err(error) });
+        let next = self.step().or_else(|error| {
+            if error.passes() {
+                self.retreat(&error.to_string())
+            } else {
+                Err(error)
+            }
+        });
         let next = next.unwrap_or_else(|error| {
             tracing::error!(pipeline = self.pipeline.plan.name, "stopped: {error}");
             *self.status.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
