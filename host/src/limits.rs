@@ -112,6 +112,8 @@ pub const RECORD_BYTES_MAX: usize = 4 << 20;
 /// What a pipeline adds to a record that it passes on: a key out of the value, headers of a dead letter, twice, as
 /// dead letters may fail again.
 pub const DERIVED_RECORD_BYTES_MAX: usize = RECORD_BYTES_MAX + 2 * HEADERS_BYTES_MAX;
+/// Lines of the host's log about single dead letters of a pipeline; the rest is counted, and all are in the queue.
+pub const DEAD_LETTER_LINES_PER_SECOND_MAX: u32 = 10;
 /// A turn of a task, but for the calls that are under way: neighbours and commits wait for it, and a stop does.
 pub const PASS_TIME_MAX: Duration = Duration::from_secs(1);
 /// What one caller may hand to the log as one commit.

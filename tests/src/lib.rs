@@ -1,6 +1,9 @@
 //! What the end-to-end tests share: the built program, the built plugins, and records in and out of a log.
 
+mod in_process;
 pub mod running;
+
+pub use in_process::{InProcess, header, resident_bytes};
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -278,10 +278,8 @@ struct Fields {
 
 impl Fields {
     fn new(key: Option<&str>, time: Option<&str>) -> miette::Result<Fields> {
-        let fields = key_and_time_fields(key, time);
-        let decoder = (!fields.is_empty())
-            .then(|| Decoder::new(&Format::Json, &Format::Text, &fields))
-            .transpose();
+        let fields = key_and_time_fields(&Format::Json, key, time);
+        let decoder = (!fields.is_empty()).then(|| Decoder::new(&Format::Json, &Format::Text, &fields)).transpose();
         Ok(Fields {
             decoder: decoder.into_diagnostic()?,
             key: key.is_some(),
@@ -306,7 +304,8 @@ impl Fields {
         // Rows of the table are the records that could be decoded, in their order: the first ones are those before.
         let set: Vec<_> = (0..good)
             .map(|row| {
-                let record = set_key_and_time(&arena, &decoded.table, row, self.key, self.time, refs[row])
+                let (table, record) = (&decoded.table, refs[row]);
+                let record = set_key_and_time(&arena, &Format::Json, table, row, self.key, self.time, record)
                     .map_err(|error| miette!("{name}, line {}: {error}", batch[row].0))?;
                 Ok((record.key.map(<[u8]>::to_vec), record.timestamp_ms))
             })

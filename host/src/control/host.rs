@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::catalog::PluginCatalog;
 use crate::connect::{self, CommitError, EmbeddedLog, LogError, OpenError, TopicPartition, TopicSpec};
 use crate::guest::{self, GuestError, GuestSink, Runtime};
-use crate::observe::GuestLog;
+use crate::observe::{Allowance, GuestLog};
 use crate::pipeline::Plan;
 use crate::task::{Handle, PipelineRuntime, Scheduler, StartError, Task, TaskError, TaskStatus, Turn};
 
@@ -207,10 +207,15 @@ impl Host {
                 stage: stage.name.clone(),
                 plugin: stage.info.name.clone(),
                 version: stage.info.version.clone(),
+                allowance: Allowance::new(stage.limits.log_lines_per_second_max),
             }));
         }
-        self.make_topics(&plan)?;
+        for source in &plan.sources {
+            self.make_topic(&plan, &source.topic, source.partitions)?;
+        }
+        // Before the topics that it writes are made: they would get a number of partitions that is nobody's wish.
         self.check_partitions(&plan)?;
+        self.make_sinks(&plan)?;
         let partitions = |topic: &str| self.partitions(topic);
         let runtime = Arc::new(PipelineRuntime::new(plan, configured, logs, partitions)?);
         let mut tasks = Vec::new();
@@ -236,10 +241,7 @@ impl Host {
         self.log.topic(topic).map_or(0, |topic| topic.spec.partitions)
     }
 
-    fn make_topics(&self, plan: &Plan) -> Result<(), HostError> {
-        for source in &plan.sources {
-            self.make_topic(plan, &source.topic, source.partitions)?;
-        }
+    fn make_sinks(&self, plan: &Plan) -> Result<(), HostError> {
         // Where the file does not say, an output has as many partitions as the largest input.
         let most = plan
             .sources

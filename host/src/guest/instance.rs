@@ -309,10 +309,12 @@ fn failure(store: &mut Store<Host>, error: wasmtime::Error) -> CallError {
     }
     let mut message = error.root_cause().to_string();
     if let Some(trap) = error.downcast_ref::<Trap>() {
-        message = message.trim_start_matches("wasm trap: ").to_owned();
-        // A language that keeps a stack of its own in memory runs out of that one first.
-        if *trap == Trap::MemoryOutOfBounds && is_deep(&frames) {
-            message += ", after deep recursion";
+        // Most languages keep a stack of their own in the memory: it is full before the engine's is, and what is
+        // behind it is out of bounds.
+        if matches!(trap, Trap::MemoryOutOfBounds | Trap::StackOverflow)
+            && let Some(function) = recursive(&frames)
+        {
+            message = format!("{message}: `{function}` calls itself without end, or deeper than there is stack");
         }
         return CallError::Trap { message, panic, frames };
     }
@@ -327,6 +329,14 @@ fn failure(store: &mut Store<Host>, error: wasmtime::Error) -> CallError {
     CallError::Malformed { message }
 }
 
+/// The function that fills most of a backtrace that was cut for its length.
+fn recursive(frames: &[String]) -> Option<&str> {
+    let count = |name: &String| frames.iter().filter(|frame| *frame == name).count();
+    // One that takes part in a circle of several has its share at least of what is behind the innermost.
+    let outermost = frames.last().filter(|_| frames.len() >= GUEST_FRAMES_MAX)?;
+    (count(outermost) >= GUEST_FRAMES_MAX / 8).then_some(outermost)
+}
+
 /// The names of the functions that were running, the innermost first.
 fn frames(error: &wasmtime::Error) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
@@ -337,12 +347,6 @@ fn frames(error: &wasmtime::Error) -> Vec<String> {
         None => format!("function {}", frame.func_index()),
     };
     backtrace.frames().iter().map(name).collect()
-}
-
-/// Whether all frames that were kept are a few functions calling each other.
-fn is_deep(frames: &[String]) -> bool {
-    let distinct: std::collections::HashSet<&String> = frames.iter().collect();
-    frames.len() == GUEST_FRAMES_MAX && distinct.len() <= 4
 }
 
 // The task loop hands instances from one worker to another.

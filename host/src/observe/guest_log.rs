@@ -1,5 +1,6 @@
 //! Log lines of guests, marked as theirs.
 
+use super::Allowance;
 use crate::guest::{GuestSink, Level};
 
 /// Passes a guest's lines on as events of the target `guest`, with where they come from as fields, so that no text
@@ -13,6 +14,8 @@ pub struct GuestLog {
     pub plugin: String,
     /// The plugin's version.
     pub version: String,
+    /// Of all instances of the stage together: each has its own too, but one that fails is followed by a new one.
+    pub allowance: Allowance,
 }
 
 impl GuestSink for GuestLog {
@@ -22,7 +25,12 @@ impl GuestSink for GuestLog {
             stage,
             plugin,
             version,
+            allowance,
         } = self;
+        let Some(left_out) = allowance.take() else { return };
+        if left_out > 0 {
+            self.tell_left_out(left_out);
+        }
         match level {
             Level::Trace => tracing::trace!(target: "guest", pipeline, stage, plugin, version, "{line}"),
             Level::Debug => tracing::debug!(target: "guest", pipeline, stage, plugin, version, "{line}"),
@@ -33,6 +41,16 @@ impl GuestSink for GuestLog {
     }
 
     fn suppressed(&self, lines: u64) {
+        match self.allowance.take() {
+            Some(before) => self.tell_left_out(before + lines),
+            // This line was counted too.
+            None => self.allowance.leave_out(lines - 1),
+        }
+    }
+}
+
+impl GuestLog {
+    fn tell_left_out(&self, lines: u64) {
         tracing::warn!(
             pipeline = self.pipeline,
             stage = self.stage,

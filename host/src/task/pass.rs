@@ -124,14 +124,15 @@ impl<'a> Pass<'_, 'a> {
             .map(|failed| (failed.index, failed.error.to_string()))
             .collect();
         for (row, &index) in decoded.rows.iter().enumerate() {
-            match set_key_and_time(self.arena, &decoded.table, row, key, time, records[index as usize]) {
+            let record = records[index as usize];
+            match set_key_and_time(self.arena, &planned.format, &decoded.table, row, key, time, record) {
                 Ok(record) => prepared.push(record),
                 Err(error) => failures.push((index, error.to_string())),
             }
         }
         for (index, message) in failures {
             let at = self.failed_at(&planned.name, None);
-            let cause = cause(Reason::Decode, "DecodeError", &message);
+            let cause = cause(Reason::Decode, "decode", &message);
             let letter = dead_letter(self.arena, &records[index as usize], &at, &cause);
             self.bury(letter);
         }
@@ -150,7 +151,7 @@ impl<'a> Pass<'_, 'a> {
             self.fail(
                 stage,
                 &records[failed.index as usize],
-                &cause(Reason::Decode, "DecodeError", &message),
+                &cause(Reason::Decode, "decode", &message),
             );
         }
         if decoded.rows.is_empty() {
@@ -210,17 +211,20 @@ impl<'a> Pass<'_, 'a> {
         let plugin = runtime.configured.plugin();
         let info = plugin.info();
         let message = error.to_string();
-        tracing::warn!(
-            pipeline = self.pipeline.plan.name,
-            stage = runtime.name,
-            plugin = info.name,
-            version = info.version,
-            topic = &*self.place.topic,
-            partition = self.place.partition,
-            offset = rows[0].offset,
-            "a record could not be processed and went to the dead-letter queue: {}",
-            escaped(&message)
-        );
+        if let Some(left_out) = self.pipeline.dead_letter_lines.take() {
+            tracing::warn!(
+                pipeline = self.pipeline.plan.name,
+                stage = runtime.name,
+                plugin = info.name,
+                version = info.version,
+                topic = &*self.place.topic,
+                partition = self.place.partition,
+                offset = rows[0].offset,
+                left_out = (left_out > 0).then_some(left_out),
+                "a record could not be processed and went to the dead-letter queue: {}",
+                escaped(&message)
+            );
+        }
         let reason = if matches!(error, CallError::Refused(_)) {
             Reason::Refused
         } else {
@@ -242,7 +246,7 @@ impl<'a> Pass<'_, 'a> {
         let pipeline = self.pipeline;
         let runtime: &StageRuntime = &pipeline.stages[stage];
         for failure in &outputs.failed {
-            let cause = cause(Reason::Refused, "Refused", &failure.message);
+            let cause = cause(Reason::Refused, "refused", &failure.message);
             self.fail(stage, &rows[failure.row as usize], &cause);
         }
         let mut encoded = Vec::with_capacity(runtime.branches.len());
@@ -307,7 +311,7 @@ impl<'a> Pass<'_, 'a> {
             self.fail(
                 stage,
                 &rows[origin as usize],
-                &cause(Reason::Encode, "EncodeError", &message),
+                &cause(Reason::Encode, "encode", &message),
             );
         }
     }

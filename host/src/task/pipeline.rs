@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::format::{Decoder, Encoder, FormatError, key_and_time_fields};
 use crate::guest::{Configured, GuestError, GuestSink, Instance};
+use crate::limits::DEAD_LETTER_LINES_PER_SECOND_MAX;
+use crate::observe::Allowance;
 use crate::pipeline::{Feed, Origin, Plan, StageEntry};
 use crate::task::effects::Sink;
 use crate::task::pass::Machinery;
@@ -25,6 +27,8 @@ pub struct PipelineRuntime {
     pub(super) stages: Vec<StageRuntime>,
     /// By source: where its records go.
     pub(super) source_targets: Vec<Vec<StageEntry>>,
+    /// Of lines about single dead letters.
+    pub(super) dead_letter_lines: Allowance,
     /// Bytes after which one task commits: the pipeline's share for each of its tasks.
     pub(super) commit_bytes_max: usize,
 }
@@ -151,6 +155,7 @@ impl PipelineRuntime {
             sinks,
             stages,
             source_targets,
+            dead_letter_lines: Allowance::new(DEAD_LETTER_LINES_PER_SECOND_MAX),
             commit_bytes_max,
         })
     }
@@ -173,7 +178,7 @@ impl PipelineRuntime {
             decoders.push(planned.feeds.iter().map(decoder).collect::<Result<_, _>>()?);
         }
         let sources = self.plan.sources.iter().map(|source| {
-            let fields = key_and_time_fields(source.key_from.as_deref(), source.time_from.as_deref());
+            let fields = key_and_time_fields(&source.format, source.key_from.as_deref(), source.time_from.as_deref());
             let wanted = !fields.is_empty();
             wanted
                 .then(|| Decoder::new(&source.format, &source.key_format, &fields))

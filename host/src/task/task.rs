@@ -78,6 +78,9 @@ pub struct Task {
     shed_at: Option<Instant>,
     /// Records that it takes on at a time: fewer after a pass that took too long.
     records_max: usize,
+    /// Records of such a pass that are still to come: meanwhile it commits after each pass, so that the next one that
+    /// takes too long does not undo those before it.
+    careful_records: usize,
 }
 
 /// Something that does not pass by waiting.
@@ -140,6 +143,7 @@ impl Task {
             retry_wait: RETRY_MIN,
             shed_at: None,
             records_max: usize::MAX,
+            careful_records: 0,
         };
         task.rewind()?;
         Ok(task)
@@ -245,7 +249,8 @@ impl Task {
 
     fn commit_due(&self, now: Instant) -> bool {
         self.uncommitted_since.is_some_and(|since| {
-            self.effects.bytes() >= self.pipeline.commit_bytes_max
+            self.careful_records > 0
+                || self.effects.bytes() >= self.pipeline.commit_bytes_max
                 || now.duration_since(since) >= self.pipeline.plan.commit_interval
         })
     }
@@ -335,6 +340,7 @@ impl Task {
             let passed = match passed {
                 Ok(passed) => passed,
                 Err(PassError::Overrun) => {
+                    self.careful_records = taken.len();
                     self.records_max = (taken.len().min(BATCH_ROWS_MAX) / OVERRUN_DIVISOR).max(1);
                     self.rewind()?;
                     return Ok(true);
@@ -344,6 +350,7 @@ impl Task {
                     return Ok(false);
                 }
             };
+            self.careful_records = self.careful_records.saturating_sub(passed.records);
             if !passed.failed {
                 self.records_max = self.records_max.saturating_mul(2);
             }

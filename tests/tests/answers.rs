@@ -1,0 +1,234 @@
+//! Promise: what the demo's pipelines answer is what the same rides give in a few lines of plain Rust over the CSV.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use millstream::connect::EmbeddedLog;
+use millstream::record::Record;
+use millstream_tests::{header, millstream, open, read_topic, real_rides, root, succeed};
+use serde_json::{Map, Value, json};
+
+/// Records by what they say, however often each: key, time and value, the value's members in order and its numbers as
+/// twelve digits.
+type Bag = BTreeMap<String, u64>;
+
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Number(number) => format!("{:.11e}", number.as_f64().expect("a float")),
+        Value::Object(members) => {
+            let sorted: BTreeMap<_, _> = members.iter().collect();
+            let members: Vec<_> = sorted
+                .iter()
+                .map(|(name, value)| format!("{name}={}", canonical(value)))
+                .collect();
+            format!("{{{}}}", members.join(","))
+        }
+        other => other.to_string(),
+    }
+}
+
+fn entry(key: Option<&str>, timestamp_ms: i64, value: &Value) -> String {
+    format!("{key:?} {timestamp_ms} {}", canonical(value))
+}
+
+fn bag_of(records: &[Record]) -> Bag {
+    let mut bag = Bag::new();
+    for record in records {
+        let value: Value = serde_json::from_slice(record.value.as_deref().expect("a value")).expect("JSON");
+        let key = record
+            .key
+            .as_deref()
+            .map(|key| std::str::from_utf8(key).expect("UTF-8"));
+        *bag.entry(entry(key, record.timestamp_ms, &value)).or_default() += 1;
+    }
+    bag
+}
+
+/// A pickup or dropoff, `2020-07-01 00:25:32`, in seconds since the epoch.
+fn seconds(text: &str) -> i64 {
+    let number = |range: std::ops::Range<usize>| text[range].parse::<i64>().expect("digits");
+    let (year, month, day) = (number(0..4), number(5..7), number(8..10));
+    // Days since the epoch of the civil calendar, counted by years that begin in March.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    days * 86_400 + number(11..13) * 3600 + number(14..16) * 60 + number(17..19)
+}
+
+#[derive(Default)]
+struct Expected {
+    topics: BTreeMap<&'static str, Bag>,
+    /// Messages of dead letters.
+    refused: BTreeMap<String, u64>,
+    rides: u64,
+}
+
+impl Expected {
+    fn add(&mut self, topic: &'static str, key: &str, time: i64, value: &Value) {
+        *self
+            .topics
+            .entry(topic)
+            .or_default()
+            .entry(entry(Some(key), time, value))
+            .or_default() += 1;
+    }
+
+    /// The answers, calculated from the file.
+    fn of(file: &Path) -> Expected {
+        let mut expected = Expected::default();
+        let mut reader = csv::Reader::from_path(file).expect("a CSV file");
+        let columns = reader.headers().expect("a header").clone();
+        for row in reader.records() {
+            let row = row.expect("a row");
+            let cell = |name: &str| &row[columns.iter().position(|column| column == name).expect("the column")];
+            let number = |name: &str| cell(name).parse::<f64>().expect("a number");
+            let ride: Map<String, Value> = columns
+                .iter()
+                .zip(&row)
+                .map(|(column, cell)| {
+                    let value = if cell.is_empty() {
+                        Value::Null
+                    } else {
+                        cell.parse::<f64>().map_or(json!(cell), |n| json!(n))
+                    };
+                    (column.to_owned(), value)
+                })
+                .collect();
+            let key = cell("PULocationID");
+            let (pickup, dropoff) = (
+                seconds(cell("tpep_pickup_datetime")),
+                seconds(cell("tpep_dropoff_datetime")),
+            );
+            let time = pickup * 1000;
+            expected.rides += 1;
+            let branch = if number("total_amount") >= 40.0 {
+                "rides-high"
+            } else {
+                "rides-low"
+            };
+            expected.add(branch, key, time, &Value::Object(ride.clone()));
+
+            let duration = dropoff - pickup;
+            if duration < 0 {
+                let message = format!("the ride ends {} s before it begins", -duration);
+                *expected.refused.entry(message).or_default() += 1;
+                continue;
+            }
+            let mut enriched = ride;
+            let fare = number("fare_amount");
+            let speed = number("trip_distance") * 1.609_344 / (duration as f64 / 3600.0);
+            enriched.insert("duration_s".into(), json!(duration));
+            enriched.insert(
+                "speed_kmh".into(),
+                if duration > 0 { json!(speed) } else { Value::Null },
+            );
+            let share = number("tip_amount") / fare;
+            enriched.insert("tip_share".into(), if fare > 0.0 { json!(share) } else { Value::Null });
+            let enriched = Value::Object(enriched);
+            expected.add("rides-enriched", key, time, &enriched);
+            let paid = match cell("payment_type") {
+                "1" => "rides-card",
+                "2" => "rides-cash",
+                _ => "rides-other",
+            };
+            expected.add(paid, key, time, &enriched);
+            for (charge, column) in [
+                ("fare", "fare_amount"),
+                ("tip", "tip_amount"),
+                ("tolls", "tolls_amount"),
+            ] {
+                if number(column) != 0.0 {
+                    expected.add(
+                        "charges",
+                        charge,
+                        time,
+                        &json!({"charge": charge, "amount": number(column)}),
+                    );
+                }
+            }
+        }
+        expected
+    }
+}
+
+fn size(bag: Option<&Bag>) -> u64 {
+    bag.map_or(0, |bag| bag.values().sum())
+}
+
+fn dead_letters(log: &EmbeddedLog, topic: &str) -> BTreeMap<String, u64> {
+    let mut messages = BTreeMap::new();
+    for letter in read_topic(log, topic).concat() {
+        assert_eq!(header(&letter, "__streams.errors.topic"), Some("rides"));
+        let message = header(&letter, "__streams.errors.message").expect("a message");
+        *messages.entry(message.to_owned()).or_default() += 1;
+    }
+    messages
+}
+
+/// Runs the demo and holds every topic of it against the calculation.
+fn assert_answers(dir: &Path, file: &Path) {
+    let demo = dir.join("demo");
+    let mut command = millstream(["demo", "--pipelines", "plugins/demo", "--dir"]);
+    succeed(command.arg(&demo).arg(file).current_dir(root()));
+    let expected = Expected::of(file);
+    let log = open(&demo.join("data"));
+    assert_eq!(read_topic(&log, "rides").concat().len() as u64, expected.rides);
+    for topic in [
+        "rides-high",
+        "rides-low",
+        "rides-enriched",
+        "rides-card",
+        "rides-cash",
+        "rides-other",
+        "charges",
+    ] {
+        let found = bag_of(&read_topic(&log, topic).concat());
+        let wanted = expected.topics.get(topic);
+        println!("{topic}: {}", size(Some(&found)));
+        assert_eq!(size(Some(&found)), size(wanted), "records in {topic}");
+        let none = Bag::new();
+        let wanted = wanted.unwrap_or(&none);
+        let missing = wanted.iter().find(|(record, count)| found.get(*record) != Some(count));
+        assert_eq!(
+            missing,
+            None,
+            "{topic}; among what was found: {:?}",
+            found.keys().find(|f| !wanted.contains_key(*f))
+        );
+    }
+    assert_eq!(dead_letters(&log, "enrich-dlq"), expected.refused);
+    assert_eq!(dead_letters(&log, "branch-by-amount-dlq"), BTreeMap::new());
+}
+
+#[test]
+fn real_rides_are_answered_as_calculated() {
+    let Some(file) = real_rides() else {
+        println!("skipped: the real rides are not here");
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a folder");
+    assert_answers(dir.path(), &file);
+}
+
+#[test]
+fn made_up_rides_are_answered_as_calculated() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (seed, count) in [(1, 20_000), (20_200_701, 3000)] {
+        let file = dir.path().join(format!("rides-{seed}.csv"));
+        let mut csv = Vec::new();
+        millstream::cli::rides::write_csv(&mut csv, count, seed).expect("memory takes it");
+        std::fs::write(&file, csv).expect("written");
+        println!("seed {seed}");
+        assert_answers(dir.path(), &file);
+    }
+}
+
+#[test]
+fn the_calculation_knows_the_calendar() {
+    assert_eq!(seconds("1970-01-01 00:00:00"), 0);
+    assert_eq!(seconds("2020-07-01 00:25:32"), 1_593_563_132);
+    assert_eq!(seconds("2000-02-29 23:59:59"), 951_868_799);
+}
