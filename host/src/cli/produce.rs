@@ -279,7 +279,9 @@ struct Fields {
 impl Fields {
     fn new(key: Option<&str>, time: Option<&str>) -> miette::Result<Fields> {
         let fields = key_and_time_fields(&Format::Json, key, time);
-        let decoder = (!fields.is_empty()).then(|| Decoder::new(&Format::Json, &Format::Text, &fields)).transpose();
+        let decoder = (!fields.is_empty())
+            .then(|| Decoder::new(&Format::Json, &Format::Text, &fields))
+            .transpose();
         Ok(Fields {
             decoder: decoder.into_diagnostic()?,
             key: key.is_some(),

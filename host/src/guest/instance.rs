@@ -309,6 +309,7 @@ fn failure(store: &mut Store<Host>, error: wasmtime::Error) -> CallError {
     }
     let mut message = error.root_cause().to_string();
     if let Some(trap) = error.downcast_ref::<Trap>() {
+        message = message.trim_start_matches("wasm trap: ").to_owned();
         // Most languages keep a stack of their own in the memory: it is full before the engine's is, and what is
         // behind it is out of bounds.
         if matches!(trap, Trap::MemoryOutOfBounds | Trap::StackOverflow)
