@@ -115,6 +115,8 @@ struct Queue {
     sleeping: usize,
     /// Workers that are in a task's turn.
     running: usize,
+    /// Whether the supervisor is awake; else it has to be woken where tasks wait and no worker is free.
+    supervised: bool,
     stopping: bool,
 }
 
@@ -239,6 +241,12 @@ impl Shared {
         if queue.sleeping > 0 {
             self.work.notify_one();
         } else {
+            self.call_supervisor(&queue);
+        }
+    }
+
+    fn call_supervisor(&self, queue: &Queue) {
+        if !queue.supervised {
             self.pressure.notify_one();
         }
     }
@@ -254,6 +262,10 @@ impl Shared {
             }
             if let Some(cell) = queue.ready.pop_front() {
                 queue.running += 1;
+                // A worker that was woken counts as asleep until it runs: whoever pushed meanwhile counted on it.
+                if !queue.ready.is_empty() && queue.sleeping == 0 {
+                    self.call_supervisor(&queue);
+                }
                 drop(queue);
                 self.take_turn(&cell);
                 drop(cell);
@@ -356,7 +368,9 @@ impl Shared {
         let mut queue = self.lock();
         while !queue.stopping {
             if queue.ready.is_empty() || queue.sleeping > 0 {
+                queue.supervised = false;
                 queue = self.pressure.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue.supervised = true;
                 continue;
             }
             let before = self.turns.load(Ordering::Acquire);
@@ -474,6 +488,8 @@ mod tests {
     fn a_task_in_a_long_call_does_not_hold_up_the_others() {
         let scheduler = Scheduler::start(1);
         let (release, blocked) = mpsc::channel::<()>();
+        // Pushed while the worker sleeps and, more often than not, before it is awake: the second task must not count on
+        // a worker that the first one takes.
         let _stuck = scheduler.spawn(move |_| {
             Box::new(Script(move || {
                 let _ = blocked.recv();
