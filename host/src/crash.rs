@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const CRASH_VARIABLE: &str = "MILLSTREAM_CRASH_AT";
 
 /// Every point of the embedded log, in the order in which a commit passes them.
-pub const LOG_CRASH_POINTS: [&str; 8] = [
+pub const LOG_CRASH_POINTS: [&str; 9] = [
     "commit-begin",
     "commit-built",
     "commit-synced",
@@ -20,6 +20,7 @@ pub const LOG_CRASH_POINTS: [&str; 8] = [
     "generation-begin",
     "retention-begin",
     "retention-synced",
+    "keyspace-dropped",
 ];
 
 struct Plan {

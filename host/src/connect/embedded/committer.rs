@@ -4,7 +4,7 @@
 //! before the batch is on the disk. After any error of the disk the engine is closed and opened again, and everything
 //! in memory is read anew: what the disk says is what is true.
 
-use super::engine::{Engine, StoredOffset, encode_end, end_key, generation_key, io_error, offset_key};
+use super::engine::{Engine, StoredOffset, encode_end, end_key, generation_key, io_error, is_full, offset_key};
 use super::journal::encode_number;
 use super::queue::Popped;
 use super::reading::Home;
@@ -111,10 +111,13 @@ pub(super) struct Committer {
     pub(super) retention_changed: bool,
     /// Written since the memory of all keyspaces was last summed.
     unsummed_bytes: u64,
+    /// Written since something was last flushed for the journals' sake.
+    journal_bytes: u64,
 }
 
-/// All memtables together. The engine bounds each keyspace's alone, and its journals only when one is flushed: with
-/// many topics neither memory nor journals would have a bound.
+/// Written to the journal before it is ended.
+const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+/// All memtables together. The engine bounds each keyspace's alone: with many topics memory would have no bound.
 const MEMTABLE_BYTES_MAX: u64 = 64 << 20;
 /// How much is written before they are summed again.
 const SUM_BYTES_MIN: u64 = 8 << 20;
@@ -126,6 +129,7 @@ impl Committer {
             retention_deadline: None,
             retention_changed: true,
             unsummed_bytes: 0,
+            journal_bytes: 0,
         }
     }
 
@@ -198,16 +202,21 @@ impl Committer {
         }
     }
 
-    /// Has the largest memtables flushed in the background where all together are too large.
+    /// Has memtables flushed in the background where they or the journals become too large.
     fn bound_memory(&mut self, bytes: u64) {
         self.unsummed_bytes += bytes;
         if self.unsummed_bytes < SUM_BYTES_MIN {
             return;
         }
-        self.unsummed_bytes = 0;
-        let outcome = self
-            .shared
-            .with_engine(|engine| Ok(engine.flush_largest(MEMTABLE_BYTES_MAX)));
+        self.journal_bytes += std::mem::take(&mut self.unsummed_bytes);
+        let end_journal = self.journal_bytes >= JOURNAL_BYTES_MAX;
+        if end_journal {
+            self.journal_bytes = 0;
+        }
+        let outcome = self.shared.with_engine(|engine| {
+            let small = if end_journal { engine.flush_small() } else { Ok(()) };
+            Ok(small.and_then(|()| engine.flush_largest(MEMTABLE_BYTES_MAX)))
+        });
         if let Ok(Err(error)) = outcome {
             // The next batch meets the same error, and has the engine opened again.
             tracing::warn!(%error, "memory could not be flushed");
@@ -262,13 +271,6 @@ impl Committer {
             }
         }
     }
-}
-
-fn is_full(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-    )
 }
 
 type After = Box<dyn FnOnce(&Engine)>;
@@ -420,6 +422,9 @@ impl Plan {
     ) -> Option<Keyspace> {
         self.remove(engine, generation_key(topic.id, generation.number));
         if let Some(home) = generation.home.get().filter(|_| generation.shared) {
+            // The engine keeps each journal until a table has something as new. Compaction drops what removes, so
+            // that where a removal was the newest no table ever would: this row stays.
+            self.batch.insert(&home.keyspace, NEWEST_KEY, self.now_ms.to_le_bytes());
             for (partition, (base, end)) in generation.bases.iter().zip(ends).enumerate() {
                 for guard in home.range(partition as u32, base.next_offset, end.next_offset) {
                     match guard.key() {
@@ -471,6 +476,9 @@ impl Plan {
         Ok(self.grown)
     }
 }
+
+/// No key of a block: those have 20 bytes.
+const NEWEST_KEY: &[u8] = b"newest";
 
 /// Holds a commit back while the engine has too much to flush. The engine would do so itself, but it would wait for
 /// ever for a background thread that met a full disk.

@@ -10,6 +10,7 @@
 //!   offset of a group       "o" group 0 topic 0 partition (u32)   next offset, committed at (u64, i64, little-endian)
 //! keyspace "log/ID/NUMBER"  partition (u32) base offset (u64)     a block of a large generation
 //! keyspace "log"            topic id (u64), as above              a block of a small one
+//!                           "newest"                              when something was last removed
 //! ```
 //!
 //! Whatever names a keyspace is committed with its first use; one that nothing names is left from a crash, and dropped.
@@ -20,6 +21,7 @@ use super::journal::{self, decode_number, encode_number};
 use super::reading::Home;
 use super::topic::{End, Generation, GenerationRow, Head, Topic, TopicRow};
 use crate::connect::{LogError, TopicPartition};
+use crate::crash::crash_point;
 use fjall::config::CompressionPolicy;
 use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
@@ -116,13 +118,49 @@ impl Engine {
 
     /// Opens or makes the place of a generation's blocks.
     pub(super) fn home(&self, topic_id: u64, number: u64, shared: bool) -> fjall::Result<Home> {
+        if shared {
+            return Ok(Home {
+                keyspace: self.shared.clone(),
+                shared_by: Some(topic_id),
+            });
+        }
+        let keyspace = self.db.keyspace(&keyspace_name(topic_id, number), block_options)?;
+        self.count_up(1, PersistMode::Buffer)?;
         Ok(Home {
-            keyspace: match shared {
-                true => self.shared.clone(),
-                false => self.db.keyspace(&keyspace_name(topic_id, number), block_options)?,
-            },
-            shared_by: shared.then_some(topic_id),
+            keyspace,
+            shared_by: None,
         })
+    }
+
+    /// Drops a keyspace; its files go with its last reader.
+    pub(super) fn drop_keyspace(&self, keyspace: Keyspace) -> fjall::Result<()> {
+        self.db.delete_keyspace(keyspace)?;
+        crash_point("keyspace-dropped");
+        self.count_up(1, PersistMode::SyncData)
+    }
+
+    /// Drops what a crash left: keyspaces that no commit names.
+    fn drop_unused(&self, used: &HashSet<String>) -> fjall::Result<()> {
+        for name in self.db.list_keyspace_names() {
+            // State keeps its own keyspaces; what it does not use it drops itself.
+            if name.starts_with("log/") && !used.contains(&*name) {
+                self.drop_keyspace(self.db.keyspace(&name, block_options)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the engine's number of the last write, which it recovers from the journals, beyond the ones that making
+    /// and dropping of keyspaces took, which it does not. Else, at a later start, the entry of a new keyspace could be
+    /// older than the mark of a dropped one of the same number: the engine would delete it at the start after that.
+    fn count_up(&self, times: usize, durability: PersistMode) -> fjall::Result<()> {
+        let number = encode_number(self.commit_number.load(Ordering::Relaxed));
+        for _ in 0..times {
+            let mut batch = self.db.batch().durability(None);
+            batch.insert(&self.meta, b"c", &number[..]);
+            batch.commit()?;
+        }
+        self.db.persist(durability)
     }
 
     /// All keyspaces that are ours.
@@ -134,6 +172,15 @@ impl Engine {
             keyspaces.extend(generations.iter().filter_map(|generation| generation.own_keyspace()));
         }
         keyspaces
+    }
+
+    /// Begins to flush what is always written to and never large. The engine ends a journal of 64 MB, drops old ones
+    /// and keeps to their bound only when it flushes something: where retention drops topics' blocks before they were
+    /// ever flushed, a journal would grow for ever.
+    pub(super) fn flush_small(&self) -> fjall::Result<()> {
+        self.meta.rotate_memtable()?;
+        self.shared.rotate_memtable()?;
+        Ok(())
     }
 
     /// Where all memtables together have more than `bytes_max`, begins to flush the largest, until half is left.
@@ -299,12 +346,12 @@ fn load(db: Database, meta: Keyspace, shared: Keyspace) -> Result<Engine, String
         check_ends(&topic)?;
         by_name.insert(Arc::from(topic.spec.name.as_str()), Arc::new(topic));
     }
-    for name in engine.db.list_keyspace_names() {
-        // State keeps its own keyspaces; what it does not use it drops itself.
-        if name.starts_with("log/") && !used.contains(&*name) {
-            let keyspace = engine.db.keyspace(&name, block_options).map_err(|e| e.to_string())?;
-            engine.db.delete_keyspace(keyspace).map_err(|e| e.to_string())?;
-        }
+    // Between two commits far fewer keyspaces are made and dropped.
+    match engine.count_up(200, PersistMode::SyncData) {
+        Ok(()) => engine.drop_unused(&used).map_err(|error| error.to_string())?,
+        // Reading goes on; the engine takes no commit, and is opened again with the next one.
+        Err(error) if io_error(&error).is_some_and(is_full) => tracing::warn!("the disk is full"),
+        Err(error) => return Err(error.to_string()),
     }
     engine.topics = RwLock::new(by_name);
     engine.offsets = RwLock::new(offsets);
@@ -332,7 +379,15 @@ fn check_ends(topic: &Topic) -> Result<(), String> {
 }
 
 fn open_error(folder: &DataFolder, error: fjall::Error) -> OpenError {
-    match io_error(&error).filter(|io| !matches!(io.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists)) {
+    // What the system says of files that are not as they should be is damage; the rest is the system's own trouble.
+    let of_files = [
+        ErrorKind::NotFound,
+        ErrorKind::AlreadyExists,
+        ErrorKind::InvalidInput,
+        ErrorKind::IsADirectory,
+        ErrorKind::NotADirectory,
+    ];
+    match io_error(&error).filter(|io| !of_files.contains(&io.kind())) {
         Some(io) => OpenError::io(folder.path(), std::io::Error::new(io.kind(), io.to_string())),
         None => OpenError::Damaged {
             folder: folder.path().into(),
@@ -342,6 +397,10 @@ fn open_error(folder: &DataFolder, error: fjall::Error) -> OpenError {
             },
         },
     }
+}
+
+pub(super) fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// The system's error in an engine's, where that is the cause; a file that ends too early is damage.

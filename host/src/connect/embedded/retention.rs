@@ -224,9 +224,7 @@ impl Committer {
     /// Their files go with the last reader. Where that fails they go when the folder is opened next.
     fn drop_keyspaces(&self, keyspaces: Vec<Keyspace>) {
         for keyspace in keyspaces {
-            let outcome = self
-                .shared
-                .with_engine(|engine| Ok(engine.db.delete_keyspace(keyspace)));
+            let outcome = self.shared.with_engine(|engine| Ok(engine.drop_keyspace(keyspace)));
             if let Ok(Err(error)) = outcome {
                 tracing::warn!(%error, "a dropped part of a topic stays on the disk for now");
             }

@@ -184,6 +184,43 @@ fn killed_at_any_moment() {
     assert_eq!(check(dir.path(), COMMITS), COMMITS);
 }
 
+/// The engine forgets, when it is opened, how far its own list of keyspaces had counted, and gives a number again that
+/// it gave before: what lay under it would be taken for dropped at the next start, and deleted.
+#[test]
+fn a_keyspace_with_a_number_that_was_given_before_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        generation_bytes_max: 1,
+        ..small()
+    };
+    let log = EmbeddedLog::open(dir.path(), options.clone()).unwrap();
+    log.create_topic(&TopicSpec::new("t", 1)).unwrap();
+    log.commit(appends(vec![append("t", 0, &["in the shared keyspace"])]))
+        .unwrap();
+    // Killed between the making of a keyspace and the commit that names it, a few times in the same start.
+    for number in 50..60 {
+        log.shared
+            .with_engine(|engine| Ok(engine.home(7, number, false).unwrap()))
+            .map(drop)
+            .unwrap();
+    }
+    let mut image = super::damage::image(&log);
+    drop(log);
+    for start in 0..4 {
+        // What nothing names is dropped, and the process is killed at once.
+        let log = EmbeddedLog::open(image.path(), options.clone()).unwrap();
+        if start == 1 {
+            log.commit(appends(vec![append("t", 0, &["in a keyspace of its own"])]))
+                .unwrap();
+        }
+        let killed = super::damage::image(&log);
+        drop(log);
+        image = killed;
+    }
+    let log = EmbeddedLog::open(image.path(), options).unwrap();
+    assert_eq!(texts(&log, &TopicPartition::new("t", 0), 0).len(), 2);
+}
+
 #[test]
 fn another_process_is_told_who_holds_the_folder() {
     let dir = tempfile::tempdir().unwrap();
