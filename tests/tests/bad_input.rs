@@ -249,7 +249,12 @@ fn branches_that_are_not_declared_and_branches_that_go_nowhere() {
     let place = Place::new();
     let mapped = |to: &str| stage(&plugin("branch-by-amount"), &format!("to = {{ {to} }}"));
     // A name that is nearly right is one mistake, not two.
-    let says = ["p.toml:5:20", "has no branch `loww`", "did you mean `low`?", "has a problem"];
+    let says = [
+        "p.toml:5:20",
+        "has no branch `loww`",
+        "did you mean `low`?",
+        "has a problem",
+    ];
     place.refused(&mapped("high = \"o\", loww = \"p\""), &says);
     let says = [
         "the branch `low` of the stage `s` goes nowhere",

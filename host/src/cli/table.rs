@@ -46,7 +46,10 @@ pub fn human_bytes(bytes: u64) -> String {
 /// A duration in the largest unit that says it whole, as options take it.
 pub fn human_duration(ms: u64) -> String {
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
-    match units.into_iter().find(|(_, unit_ms)| ms > 0 && ms.is_multiple_of(*unit_ms)) {
+    match units
+        .into_iter()
+        .find(|(_, unit_ms)| ms > 0 && ms.is_multiple_of(*unit_ms))
+    {
         Some((unit, unit_ms)) => format!("{}{unit}", ms / unit_ms),
         None => format!("{ms}ms"),
     }
