@@ -114,6 +114,14 @@ struct Queue {
     stopping: bool,
 }
 
+impl Queue {
+    /// Whether more tasks are ready than workers will look for one. A worker that was woken counts as sleeping until
+    /// it has the lock, and takes one task, not two.
+    fn is_short(&self) -> bool {
+        self.ready.len() > self.sleeping
+    }
+}
+
 struct Shared {
     queue: Mutex<Queue>,
     /// Workers wait here for tasks and timers.
@@ -232,7 +240,8 @@ impl Shared {
         queue.ready.push_back(cell);
         if queue.sleeping > 0 {
             self.work.notify_one();
-        } else {
+        }
+        if queue.is_short() {
             self.pressure.notify_one();
         }
     }
@@ -336,13 +345,13 @@ impl Shared {
     fn supervise(self: &Arc<Self>) {
         let mut queue = self.lock();
         while !queue.stopping {
-            if queue.ready.is_empty() || queue.sleeping > 0 {
+            if !queue.is_short() {
                 queue = self.pressure.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             let before = self.turns.load(Ordering::Acquire);
             queue = self.pressure_pause(queue);
-            let stalled = self.turns.load(Ordering::Acquire) == before && !queue.ready.is_empty() && queue.sleeping == 0;
+            let stalled = self.turns.load(Ordering::Acquire) == before && queue.is_short();
             if stalled && queue.workers < self.workers_wanted + EXTRA_WORKERS_MAX {
                 let shared = self.clone();
                 let lent = std::thread::Builder::new().name("worker-lent".into()).spawn(move || shared.work());
