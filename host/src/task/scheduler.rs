@@ -120,6 +120,14 @@ struct Queue {
     stopping: bool,
 }
 
+impl Queue {
+    /// Whether more tasks are ready than workers will look for one. A worker that was woken counts as sleeping until
+    /// it has the lock, and takes one task, not two.
+    fn is_short(&self) -> bool {
+        self.ready.len() > self.sleeping
+    }
+}
+
 struct Shared {
     queue: Mutex<Queue>,
     /// Workers wait here for tasks and timers.
@@ -240,13 +248,8 @@ impl Shared {
         queue.ready.push_back(cell);
         if queue.sleeping > 0 {
             self.work.notify_one();
-        } else {
-            self.call_supervisor(&queue);
         }
-    }
-
-    fn call_supervisor(&self, queue: &Queue) {
-        if !queue.supervised {
+        if queue.is_short() && !queue.supervised {
             self.pressure.notify_one();
         }
     }
@@ -262,10 +265,6 @@ impl Shared {
             }
             if let Some(cell) = queue.ready.pop_front() {
                 queue.running += 1;
-                // A worker that was woken counts as asleep until it runs: whoever pushed meanwhile counted on it.
-                if !queue.ready.is_empty() && queue.sleeping == 0 {
-                    self.call_supervisor(&queue);
-                }
                 drop(queue);
                 self.take_turn(&cell);
                 drop(cell);
@@ -367,7 +366,7 @@ impl Shared {
     fn supervise(self: &Arc<Self>) {
         let mut queue = self.lock();
         while !queue.stopping {
-            if queue.ready.is_empty() || queue.sleeping > 0 {
+            if !queue.is_short() {
                 queue.supervised = false;
                 queue = self.pressure.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 queue.supervised = true;
@@ -375,8 +374,7 @@ impl Shared {
             }
             let before = self.turns.load(Ordering::Acquire);
             queue = self.pressure_pause(queue);
-            let stalled =
-                self.turns.load(Ordering::Acquire) == before && !queue.ready.is_empty() && queue.sleeping == 0;
+            let stalled = self.turns.load(Ordering::Acquire) == before && queue.is_short();
             if stalled && queue.workers < self.workers_wanted + EXTRA_WORKERS_MAX {
                 let shared = self.clone();
                 let lent = std::thread::Builder::new()
