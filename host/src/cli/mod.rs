@@ -126,7 +126,12 @@ pub struct Output {
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging(cli.verbose, cli.log_format);
+    // The demo says itself what it does.
+    let usual = match cli.command {
+        Command::Demo(_) => "warn",
+        _ => "warn,millstream=info,guest=info",
+    };
+    start_logging(usual, cli.verbose, cli.log_format);
     let outcome = match cli.command {
         Command::Check(args) => check::run(args),
         Command::Explain(args) => explain::run(args),
@@ -176,9 +181,9 @@ pub fn write_out(bytes: &[u8]) -> miette::Result<()> {
         })
 }
 
-fn start_logging(verbose: u8, format: LogFormat) {
+fn start_logging(usual: &str, verbose: u8, format: LogFormat) {
     let default = match verbose {
-        0 => "warn,millstream=info,guest=info",
+        0 => usual,
         1 => "info,millstream=debug,guest=debug",
         _ => "debug,millstream=trace,guest=trace",
     };
