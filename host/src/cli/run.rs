@@ -55,18 +55,18 @@ pub fn run(args: Args) -> miette::Result<()> {
     finish(host)
 }
 
-/// Set by SIGTERM and SIGINT; a second one ends the process at once.
+/// Set by SIGTERM and SIGINT. A second SIGINT, which a person sends who does not want to wait, ends the process at
+/// once; a second SIGTERM does not: process managers send it to the process and to its group, and mean one stop.
 ///
 /// # Errors
 /// Where the handlers cannot be set.
 pub fn stop_signal() -> miette::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .into_diagnostic()
-            .wrap_err("the signal handlers cannot be set")?;
-    }
+    signal_hook::flag::register_conditional_shutdown(SIGINT, 130, stop.clone())
+        .and_then(|_| signal_hook::flag::register(SIGINT, stop.clone()))
+        .and_then(|_| signal_hook::flag::register(SIGTERM, stop.clone()))
+        .into_diagnostic()
+        .wrap_err("the signal handlers cannot be set")?;
     Ok(stop)
 }
 
