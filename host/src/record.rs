@@ -4,6 +4,16 @@
 //! blocks that were read and an arena that stages write new values into; when the batch's effects have been handed
 //! to the commit, all of it goes at once.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The timestamp of now: milliseconds since the epoch, by the wall clock.
+pub(crate) fn now_ms() -> i64 {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
+    }
+}
+
 /// A record in somebody else's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordRef<'a> {

@@ -132,6 +132,21 @@ fn pipeline_file(dir: &Path, name: &str, plugin_name: &str, to: &str) -> PathBuf
     file
 }
 
+/// Starts so many pipelines that branch `rides` by amount, each into topics of its own.
+fn start_many(host: &mut Host, catalog: &PluginCatalog, dir: &Path, count: u64) {
+    for n in 0..count {
+        let name = format!("p{n}");
+        let file = pipeline_file(
+            dir,
+            &name,
+            "branch-by-amount",
+            &format!("high = \"{name}-high\"\nlow = \"{name}-low\""),
+        );
+        let (_, plan) = millstream::pipeline::load(&file, &|_| None, catalog).expect("a right file");
+        host.start(plan, catalog).expect("it starts");
+    }
+}
+
 /// What a native job does with each record; pushes to one of two outputs.
 type Native = fn(&RecordRef<'_>, &mut Vec<u8>) -> Option<usize>;
 
@@ -419,23 +434,13 @@ fn idle() {
     println!("| pipelines | start of all, s | memory of each, MB | processor time of all in 5 s, ms |");
     println!("| --- | --- | --- | --- |");
     // The most first: memory that was freed would hide what later ones take.
-    for count in [500usize, 100, 10, 1] {
+    for count in [500u64, 100, 10, 1] {
         let dir = tempfile::tempdir().expect("a folder");
         let mut host = Host::open(&options(dir.path())).expect("it opens");
         let catalog = PluginCatalog::new(host.runtime().clone());
         make_topic(host.log(), "rides", 1);
         let (memory, clock) = (rss_bytes(), Instant::now());
-        for n in 0..count {
-            let name = format!("p{n}");
-            let file = pipeline_file(
-                dir.path(),
-                &name,
-                "branch-by-amount",
-                &format!("high = \"{name}-high\"\nlow = \"{name}-low\""),
-            );
-            let (_, plan) = millstream::pipeline::load(&file, &|_| None, &catalog).expect("a right file");
-            host.start(plan, &catalog).expect("it starts");
-        }
+        start_many(&mut host, &catalog, dir.path(), count);
         let end = |host: &Host| {
             while !host.is_at_end() {
                 std::thread::sleep(Duration::from_millis(5));
@@ -524,17 +529,7 @@ fn growth() {
             ride(random).into_bytes()
         });
         let cpu = cpu_s();
-        for n in 0..count {
-            let name = format!("p{n}");
-            let file = pipeline_file(
-                dir.path(),
-                &name,
-                "branch-by-amount",
-                &format!("high = \"{name}-high\"\nlow = \"{name}-low\""),
-            );
-            let (_, plan) = millstream::pipeline::load(&file, &|_| None, &catalog).expect("a right file");
-            host.start(plan, &catalog).expect("it starts");
-        }
+        start_many(&mut host, &catalog, dir.path(), count);
         work(&mut host, &AtomicBool::new(false), true);
         println!("| {count} | {:.2} |", (cpu_s() - cpu) * 1e6 / (records * count) as f64);
         host.stop(Duration::from_secs(5));

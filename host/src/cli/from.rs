@@ -1,9 +1,9 @@
 //! One grammar for places in a topic: `start`, `end`, `@OFFSET`, `-1h`, `2024-05-01T12:00:00Z`.
 
 use std::str::FromStr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::connect::Position;
+use crate::record::now_ms;
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,10 +13,7 @@ impl FromStr for From {
     type Err = String;
 
     fn from_str(text: &str) -> Result<From, String> {
-        let now_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |now| now.as_millis() as i64);
-        parse(text, now_ms).map(From)
+        parse(text, now_ms()).map(From)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use miette::{IntoDiagnostic, WrapErr, miette};
@@ -17,7 +17,7 @@ use crate::connect::{
 };
 use crate::format::{CsvFile, Decoder, Format, key_and_time_fields, read_line, set_key_and_time};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::record::Record;
+use crate::record::{Record, now_ms};
 
 /// Records that wait between the reader and the log: a few batches.
 const QUEUE_RECORDS_MAX: usize = 8 * BATCH_ROWS_MAX;
@@ -521,10 +521,4 @@ fn read_delimiter(text: &str) -> Result<u8, String> {
         _ if text == "\\t" => Ok(b'\t'),
         _ => Err("one ASCII character, or `\\t` for a tab".into()),
     }
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |now| now.as_millis() as i64)
 }

@@ -16,7 +16,6 @@
 use crate::limits::{BLOCK_BYTES_MAX, DERIVED_RECORD_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::record::{HeadersRef, RecordRef, write_varint};
 use bytes::Bytes;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Bytes before the first record of a block.
 pub const BLOCK_HEAD_BYTES: usize = 40;
@@ -209,7 +208,7 @@ impl BlockBuilder {
         bytes[12..16].copy_from_slice(&self.count.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.timestamp_first.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.timestamp_max.to_le_bytes());
-        bytes[32..40].copy_from_slice(&now_ms().to_le_bytes());
+        bytes[32..40].copy_from_slice(&crate::record::now_ms().to_le_bytes());
         let crc = crc32fast::hash(&bytes[CRC_FROM..]);
         bytes[8..12].copy_from_slice(&crc.to_le_bytes());
         self.finished.push(Block {
@@ -218,14 +217,6 @@ impl BlockBuilder {
             timestamp_max: self.timestamp_max,
         });
         self.count = 0;
-    }
-}
-
-/// Milliseconds since the epoch, by the wall clock.
-pub(crate) fn now_ms() -> i64 {
-    match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
 
@@ -17,7 +17,7 @@ use super::scheduler::{Next, Turn, Waker};
 use crate::connect::embedded::{EmbeddedLog, Subscription};
 use crate::connect::{Commit, CommitError, Committed, GroupOffset, LogError, Position, TopicPartition};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, PASS_TIME_MAX};
-use crate::record::RecordRef;
+use crate::record::{RecordRef, now_ms};
 
 /// First wait after a failed commit or start of a stage; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -327,9 +327,7 @@ impl Task {
                 place: &reader.place,
                 effects: &mut self.effects,
                 held: Vec::new(),
-                now_ms: SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .map_or(0, |now| now.as_millis() as i64),
+                now_ms: now_ms(),
                 until: Instant::now() + PASS_TIME_MAX,
                 stop: &self.status.stop,
                 failed: false,

@@ -10,13 +10,13 @@ use super::queue::Popped;
 use super::reading::Home;
 use super::topic::{End, Generation, Head, Topic, bytes_between};
 use super::{Down, Shared};
-use crate::connect::block::now_ms;
 use crate::connect::membership::Membership;
 use crate::connect::{
     Block, Commit, CommitError, Committed, Fence, GroupOffset, LogError, TopicPartition, TopicSpec, check_group,
 };
 use crate::crash::crash_point;
 use crate::limits::{BATCH_COMMIT_BYTES_MAX, CALLER_COMMIT_BYTES_MAX, SHARED_GENERATION_BYTES_MAX};
+use crate::record::now_ms;
 use fjall::{AbstractTree, Keyspace, OwnedWriteBatch, PersistMode};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

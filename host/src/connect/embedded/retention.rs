@@ -7,9 +7,9 @@
 use super::committer::{Change, Committer};
 use super::engine::{Engine, end_key, generation_key, offset_key, topic_key};
 use super::topic::{Generation, Head, Topic, TopicRow, bytes_between};
-use crate::connect::block::now_ms;
 use crate::connect::{CommitError, LogError, TopicSpec, check_group};
 use crate::crash::crash_point;
+use crate::record::now_ms;
 use fjall::Keyspace;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLock};
