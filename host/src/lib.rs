@@ -58,3 +58,4 @@ pub mod record;
 pub mod schema;
 pub mod table;
 pub mod task;
+pub mod window;

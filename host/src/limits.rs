@@ -32,6 +32,19 @@ impl Default for StageLimits {
     }
 }
 
+/// State of a pipeline that is kept in memory where its file does not say: a million rows of a few fields.
+pub const STATE_MEMORY_BYTES_MAX: usize = 256 << 20;
+/// Changelog behind what the local store holds, of one task, before the store is flushed: what a restart replays twice
+/// at most.
+pub const STATE_FLUSH_BYTES: u64 = 32 << 20;
+/// What a task changed is in the local store after this, however little it is.
+pub const STATE_FLUSH_INTERVAL: Duration = Duration::from_secs(60);
+/// A row of a store, its key left out; of a group, its accumulator.
+pub const ROW_BYTES_MAX: usize = 1 << 20;
+/// A timestamp may be so far ahead of the time at which its record was appended where the file does not say.
+pub const FUTURE_TIME_MAX: Duration = Duration::from_secs(3600);
+/// What a group notes beside an offset: Kafka's own default.
+pub const OFFSET_METADATA_BYTES_MAX: usize = 4096;
 /// Rows of one guest call: beyond a thousand a row gets no cheaper, and a failed call costs more.
 pub const BATCH_ROWS_MAX: usize = 1000;
 /// Bytes of the records of one batch, at least one record: bounds what a task holds in memory.

@@ -5,10 +5,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What the cells of a field mean, and how a [`Column`](crate::table::Column) holds them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FieldType {
     /// One byte a row, 0 or 1.
@@ -58,7 +58,7 @@ impl fmt::Display for FieldType {
 }
 
 /// What a column holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     /// Unique in its schema; for people, as columns are matched by position.
     pub name: String,
@@ -159,6 +159,28 @@ pub struct Store {
     pub ordered: bool,
     /// After how much stream time a row that was not written again is gone; 0 keeps it.
     pub time_to_live_ms: u64,
+    /// How a row that an earlier version of the plugin wrote becomes one of this: one for each value field. Empty where
+    /// such rows cannot be read.
+    pub carry_over: Vec<Carried>,
+}
+
+/// Where a value field of a store comes from in a row that an earlier version wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Carried {
+    /// The value field of this name, of the same type; an integer may become a float.
+    Field(String),
+    /// This value, as JSON.
+    Constant(String),
+}
+
+/// What an aggregator keeps for a group: the answer of `initial`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accumulator {
+    /// Its fields.
+    pub fields: Vec<Field>,
+    /// What a new group starts from: a table of one row.
+    pub start: crate::table::Table,
 }
 
 /// How a metric counts.

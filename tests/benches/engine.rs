@@ -267,6 +267,7 @@ fn native_partition(log: &EmbeddedLog, group: &str, outputs: [&str; 2], partitio
                 topic: place.topic.clone(),
                 partition,
                 next_offset: position,
+                metadata: String::new(),
             };
             log.commit(Commit {
                 appends: appends.collect(),

@@ -225,6 +225,7 @@ impl<'b> Consumer<'b> {
             topic: reader.place.topic.clone(),
             partition: reader.place.partition,
             next_offset: reader.position,
+            metadata: String::new(),
         });
         let fence: Fence = assignment.fence();
         let commit = Commit {

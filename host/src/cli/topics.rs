@@ -71,6 +71,7 @@ pub fn run(args: Args) -> miette::Result<()> {
                 partitions,
                 retention_ms: retention.map(|time| time.as_millis() as u64),
                 retention_bytes: retention_size,
+                role: None,
             };
             broker.create_topic(&spec).into_diagnostic()?;
             eprintln!(

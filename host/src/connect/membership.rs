@@ -303,6 +303,7 @@ mod tests {
             topic: "t".into(),
             partition,
             next_offset: 1,
+            metadata: String::new(),
         }]
     }
 

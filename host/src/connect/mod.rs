@@ -20,6 +20,7 @@ pub use partitioner::{Partitioner, murmur2, partition_of};
 pub use socket::{ServeError, Server, serve};
 
 use crate::limits::{GROUP_NAME_BYTES_MAX, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX};
+use crate::schema::Field;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +39,46 @@ pub struct TopicSpec {
     /// The oldest records are dropped so long as at least this much stays, of all partitions; all without it.
     #[serde(default)]
     pub retention_bytes: Option<u64>,
+    /// What it is to a pipeline that made it for itself; none for everybody's topics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Arc<TopicRole>>,
+}
+
+/// What a topic is that a pipeline made for itself. What the pipeline's group has read of it is dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TopicRole {
+    /// Records on their way to a stage that has a key of its own.
+    Repartition {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The stage's.
+        stage: String,
+    },
+    /// The changes of a store, one partition for each task. The group's offset says how far the local store holds them.
+    Changelog {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The stage's.
+        stage: String,
+        /// The store's; none for an aggregator's groups.
+        store: Option<String>,
+        /// The fields of its rows, by schema number: the last is what is written.
+        schemas: Vec<StoreSchema>,
+    },
+}
+
+/// The fields of a store's rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreSchema {
+    /// Of the key; none for an aggregator's groups, whose key is the record's.
+    pub key: Vec<Field>,
+    /// Of the value.
+    pub value: Vec<Field>,
+    /// Whether keys begin with the start of a window, and how long those are, in milliseconds.
+    pub window_size_ms: Option<i64>,
+    /// 0 keeps rows for ever.
+    pub time_to_live_ms: u64,
 }
 
 impl TopicSpec {
@@ -48,6 +89,7 @@ impl TopicSpec {
             partitions,
             retention_ms: None,
             retention_bytes: None,
+            role: None,
         }
     }
 
@@ -152,6 +194,9 @@ pub struct GroupOffset {
     pub partition: u32,
     /// The offset behind the last record that was processed.
     pub next_offset: u64,
+    /// What the group notes beside it, as text; empty for nothing. At most [`OFFSET_METADATA_BYTES_MAX`](crate::limits::OFFSET_METADATA_BYTES_MAX) bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub metadata: String,
 }
 
 /// A commit that became true.

@@ -28,6 +28,7 @@ mod instance;
 mod limiter;
 mod plugin;
 mod signature;
+mod stores;
 
 pub use compile::{CompileError, compile_child};
 pub use engine::{Options, Runtime};
@@ -36,3 +37,4 @@ pub use imports::log::{GuestSink, Level, escaped};
 pub use inspect::{Inspection, inspect};
 pub use instance::{Instance, MetricUpdate};
 pub use plugin::{Configured, Plugin};
+pub use stores::{Scanned, Stores, StoresError};

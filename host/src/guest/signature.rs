@@ -194,6 +194,7 @@ fn store(store: wit::Store) -> Result<Store, String> {
         value,
         ordered: store.ordered,
         time_to_live_ms: store.time_to_live,
+        carry_over: Vec::new(),
     })
 }
 
@@ -459,6 +460,7 @@ mod tests {
             value: vec![],
             ordered: true,
             time_to_live: 5,
+            carry_over: vec![],
         });
         let taken = signature(PluginKind::Processor, given).expect("passes");
         assert_eq!(taken.branches[0].fields.len(), 8);
@@ -566,6 +568,7 @@ mod tests {
                         value: vec![],
                         ordered: false,
                         time_to_live: 0,
+                        carry_over: vec![],
                     })
                 }),
             ),
@@ -578,6 +581,7 @@ mod tests {
                         value: vec![],
                         ordered: false,
                         time_to_live: 0,
+                        carry_over: vec![],
                     })
                 }),
             ),

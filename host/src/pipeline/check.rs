@@ -389,6 +389,12 @@ fn plan(
                 .map(|config| config.value.clone())
                 .unwrap_or_default(),
             limits: stage.limits.clone(),
+            key: None,
+            accumulator: None,
+            window: None,
+            emit: crate::window::Emit::default(),
+            late: None,
+            unkeyed: None,
             feeds,
             sources: reaching[at].iter().copied().collect(),
         });
@@ -398,6 +404,8 @@ fn plan(
         group: pipeline.name.value.clone(),
         engine: pipeline.engine,
         sources: pipeline.sources.iter().map(planned_source).collect(),
+        repartitions: Vec::new(),
+        state: super::plan::StateLimits::default(),
         stages,
         dlq: PlannedSink {
             topic: pipeline.dlq.topic.value.clone(),
@@ -436,5 +444,8 @@ fn planned_source(source: &declare::Source) -> PlannedSource {
         key_format: source.key_format.value.clone(),
         key_from: source.key.as_ref().map(|key| key.value.clone()),
         time_from: source.timestamp.as_ref().map(|timestamp| timestamp.value.clone()),
+        repartition: None,
+        future_max: crate::limits::FUTURE_TIME_MAX,
+        idle: None,
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::format::Format;
 use crate::limits::StageLimits;
-use crate::schema::{Info, PluginKind, Signature};
+use crate::schema::{Accumulator, Info, PluginKind, Signature};
+use crate::window::{Emit, Window};
 
 use super::config::Config;
 use super::declare::Engine;
@@ -19,8 +20,10 @@ pub struct Plan {
     pub group: String,
     /// Where the topics are.
     pub engine: Engine,
-    /// In the order of the file.
+    /// In the order of the file; behind them those that repartitions make.
     pub sources: Vec<PlannedSource>,
+    /// Records that are written to an internal topic by another key, and read from there.
+    pub repartitions: Vec<Repartition>,
     /// Each behind all that feed it; where that leaves a choice, in the order of the file.
     pub stages: Vec<PlannedStage>,
     /// Where records go that cannot be processed: raw, as they were read.
@@ -29,6 +32,8 @@ pub struct Plan {
     pub commit_interval: Duration,
     /// How many bytes of outputs wait for a commit at most.
     pub commit_bytes_max: usize,
+    /// What state may take.
+    pub state: StateLimits,
     /// Sources, by index, that meet in a stage and so are read by the same tasks. Each source is in one of them; both
     /// lists ascend.
     pub subtopologies: Vec<Vec<usize>>,
@@ -51,6 +56,54 @@ pub struct PlannedSource {
     pub key_from: Option<String>,
     /// A JSON Pointer to the event time in the value; `None`: the record's timestamp.
     pub time_from: Option<String>,
+    /// Index in [`Plan::repartitions`] of what writes it, where it is the pipeline's own topic.
+    pub repartition: Option<usize>,
+    /// A timestamp further ahead of the time at which its record was appended does not move stream time.
+    pub future_max: Duration,
+    /// When nothing has come for so long, stream time moves with the clock; `None`: it stands still.
+    pub idle: Option<Duration>,
+}
+
+/// Records of one input of a stage with a key of its own, on their way through an internal topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repartition {
+    /// Where the records come from; several where several things feed the input.
+    pub from: Vec<RepartitionFeed>,
+    /// A JSON Pointer to the new key in the value.
+    pub key_from: String,
+    /// Index in [`Plan::stages`] of the stage whose key it is.
+    pub stage: usize,
+    /// Index in [`Plan::sources`] of the source that reads the topic; it has the topic's name.
+    pub source: usize,
+    /// How many partitions the topic gets; `None`: as many as the largest of the sources of the file.
+    pub partitions: Option<u32>,
+}
+
+/// What is written to the topic of a repartition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepartitionFeed {
+    /// A source of the file, or a branch.
+    pub from: Origin,
+    /// How its values are written.
+    pub value_format: Format,
+}
+
+/// What the state of a pipeline may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateLimits {
+    /// Rows in memory, of all its tasks together.
+    pub memory_bytes_max: usize,
+    /// The local store and what is not yet in it, of all its tasks together; `None`: as much as there is room for.
+    pub quota_bytes_max: Option<u64>,
+}
+
+impl Default for StateLimits {
+    fn default() -> StateLimits {
+        StateLimits {
+            memory_bytes_max: crate::limits::STATE_MEMORY_BYTES_MAX,
+            quota_bytes_max: None,
+        }
+    }
 }
 
 /// A plugin and what it is connected to.
@@ -72,6 +125,20 @@ pub struct PlannedStage {
     pub config: Config,
     /// What an instance may take.
     pub limits: StageLimits,
+    /// A JSON Pointer to the key that its records meet by; `None`: the record's key. Its feeds are then sources that
+    /// repartitions make.
+    pub key: Option<String>,
+    /// Of an aggregator: what is kept for a group.
+    pub accumulator: Option<Accumulator>,
+    /// Of an aggregator: the windows that its groups are divided into.
+    pub window: Option<Window>,
+    /// Of an aggregator: when results are sent.
+    pub emit: Emit,
+    /// Where records go that are too late for all of their windows, or too far ahead; dropped where it leads nowhere.
+    /// `None` without a window.
+    pub late: Option<PlannedBranch>,
+    /// Where records go that have no key where one is needed; `None`: to the dead-letter queue.
+    pub unkeyed: Option<PlannedBranch>,
     /// What feeds it; each input of the signature at least once.
     pub feeds: Vec<Feed>,
     /// Sources, by index, whose records reach it; ascending.

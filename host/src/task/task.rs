@@ -389,6 +389,7 @@ impl Task {
                 topic: reader.place.topic.clone(),
                 partition: reader.place.partition,
                 next_offset: reader.position,
+                metadata: String::new(),
             })
             .collect();
         let commit = Commit {

@@ -53,6 +53,7 @@ pub(crate) fn signature(settings: &Settings) -> Result<Signature, String> {
             value: Vec::new(),
             ordered: false,
             time_to_live: 0,
+            carry_over: vec![],
         }),
         ChangingSignature => signature.branches[0].name = format!("out-{}", calls()),
         MetricOutOfRange | MetricLoop => signature.metrics.push(Metric {

@@ -130,6 +130,7 @@ fn two_members_share_partitions_and_the_slower_commit_is_refused() {
             topic: "t".into(),
             partition,
             next_offset: 0,
+            metadata: String::new(),
         }],
         fence: Some(first.fence()),
         ..Commit::default()

@@ -188,6 +188,7 @@ impl Catalog for Plugins {
                 value: vec![field("n")],
                 ordered: false,
                 time_to_live_ms: 0,
+                carry_over: Vec::new(),
             }];
         }
         Ok(Described {

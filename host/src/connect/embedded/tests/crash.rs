@@ -57,6 +57,7 @@ fn numbered(n: u64) -> Commit {
             topic: "t".into(),
             partition: 0,
             next_offset: n + 1,
+            metadata: String::new(),
         }],
         fence: None,
     }

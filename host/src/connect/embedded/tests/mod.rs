@@ -76,6 +76,7 @@ fn what_was_committed_is_there_after_a_restart() {
             topic: "t".into(),
             partition: 0,
             next_offset: 3 * round + 1,
+            metadata: String::new(),
         };
         let commit = Commit {
             appends: vec![

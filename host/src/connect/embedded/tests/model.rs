@@ -104,6 +104,7 @@ impl Model {
                 topic: name(*topic).into(),
                 partition: *partition,
                 next_offset: self.written,
+                metadata: String::new(),
             });
         }
         let mut places = appends
