@@ -56,6 +56,7 @@ pub mod output;
 pub mod pipeline;
 pub mod record;
 pub mod schema;
+pub mod state;
 pub mod table;
 pub mod task;
 pub mod window;
