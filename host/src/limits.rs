@@ -7,12 +7,12 @@ use std::time::Duration;
 /// What one instance of a plugin may take. A pipeline sets them per stage: `limits = { memory = "64MB", … }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageLimits {
-    /// All memories and tables of an instance, summed. 64 MiB hold a batch many times over; JavaScript's engine
+    /// All memories and tables of an instance, summed; and what one call reads from its stores. 64 MiB hold a batch many times over; JavaScript's engine
     /// alone wants 128 MiB.
     pub memory_bytes_max: usize,
-    /// One call of `process`. A batch of 1,000 rows takes a native plugin well under a millisecond.
+    /// One call with tables. A batch of 1,000 rows takes a native plugin well under a millisecond.
     pub call_time_max: Duration,
-    /// All columns of one answer.
+    /// All columns of one answer; and keys and values that one call writes to its stores.
     pub output_bytes_max: u64,
     /// Rows out for each row in, of one call: a flat-map of 1,000 is generous, 10⁶ is an attack.
     pub output_rows_per_row_max: u64,
@@ -41,6 +41,12 @@ pub const STATE_FLUSH_BYTES: u64 = 32 << 20;
 pub const STATE_FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 /// A row of a store, its key left out; of a group, its accumulator.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
+/// Keys of one `get`, `put` or `delete` of a guest: a hundred for each row of a batch.
+pub const STATE_KEYS_MAX: u32 = 100_000;
+/// Rows of one `scan` of a guest, which then asks for more.
+pub const SCAN_ROWS_MAX: u32 = 10_000;
+/// A value that a field of a store has in rows of an earlier version, as JSON.
+pub const CONSTANT_BYTES_MAX: usize = 4096;
 /// A timestamp may be so far ahead of the time at which its record was appended where the file does not say.
 pub const FUTURE_TIME_MAX: Duration = Duration::from_secs(3600);
 /// What a group notes beside an offset: Kafka's own default.

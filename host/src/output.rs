@@ -1,6 +1,6 @@
 //! What becomes of the rows that a plugin was given: `wit/0.1.0/output.wit`, checked.
 
-use crate::schema::Signature;
+use crate::schema::{Field, Signature};
 use crate::table::{Column, Table, TableError, packed_u32};
 
 /// The answer of a call.
@@ -60,6 +60,17 @@ pub enum OutputError {
     /// `failed` breaks a rule.
     #[error("failed rows: {0}")]
     Failed(String),
+    /// Not as many accumulators as there were.
+    #[error("the plugin returned {found} accumulators for {expected}")]
+    Accumulators {
+        /// How many it was given.
+        expected: u32,
+        /// How many there are.
+        found: u32,
+    },
+    /// Accumulators break a rule.
+    #[error("the table of accumulators {0}")]
+    Accumulator(#[source] TableError),
     /// More rows or bytes than the stage may return.
     #[error("the plugin returned {found} {what}, but the stage's limit is {limit}")]
     TooMuch {
@@ -100,20 +111,14 @@ impl Outputs {
                 found: emissions.len(),
             });
         }
-        let limit = |what, found: u64, limit: u64| {
-            if found > limit {
-                return Err(OutputError::TooMuch { what, found, limit });
-            }
-            Ok(())
-        };
         let bytes: usize = emissions
             .iter()
             .map(|e| e.origins.len() + e.columns.iter().map(Column::size_bytes).sum::<usize>())
             .sum::<usize>()
-            + failed.iter().map(|f| f.message.len()).sum::<usize>();
-        limit("bytes", bytes as u64, bytes_max)?;
+            + messages_bytes(&failed);
+        at_most("bytes", bytes, bytes_max)?;
         let rows: usize = emissions.iter().map(|e| e.origins.len() / 4).sum();
-        limit("rows", rows as u64, rows_max)?;
+        at_most("rows", rows, rows_max)?;
 
         let refused = check_failed(&failed, rows_in)?;
         let mut branches = Vec::with_capacity(emissions.len());
@@ -137,6 +142,68 @@ impl Outputs {
         }
         Ok(Outputs { branches, failed })
     }
+}
+
+/// What becomes of rows that were added to accumulators.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accumulated {
+    /// The accumulators, in the order in which they were given.
+    pub accumulators: Table,
+    /// Rows that the plugin refuses; they were not added.
+    pub failed: Vec<Failure>,
+}
+
+impl Accumulated {
+    /// Holds an answer against the accumulator's fields: `expected` accumulators and `rows_in` rows went in, `bytes_max`
+    /// may come out.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check(
+        fields: &[Field],
+        expected: u32,
+        rows_in: u32,
+        accumulators: Table,
+        failed: Vec<Failure>,
+        bytes_max: u64,
+    ) -> Result<Accumulated, OutputError> {
+        at_most("bytes", accumulators.size_bytes() + messages_bytes(&failed), bytes_max)?;
+        check_accumulators(fields, expected, &accumulators, bytes_max)?;
+        check_failed(&failed, rows_in)?;
+        Ok(Accumulated { accumulators, failed })
+    }
+}
+
+/// Holds accumulators that came back against their fields: `expected` went in, `bytes_max` may come out.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn check_accumulators(
+    fields: &[Field],
+    expected: u32,
+    accumulators: &Table,
+    bytes_max: u64,
+) -> Result<(), OutputError> {
+    at_most("bytes", accumulators.size_bytes(), bytes_max)?;
+    if accumulators.rows != expected {
+        return Err(OutputError::Accumulators {
+            expected,
+            found: accumulators.rows,
+        });
+    }
+    accumulators.check(fields).map_err(OutputError::Accumulator)
+}
+
+fn at_most(what: &'static str, found: usize, limit: u64) -> Result<(), OutputError> {
+    let found = found as u64;
+    if found > limit {
+        return Err(OutputError::TooMuch { what, found, limit });
+    }
+    Ok(())
+}
+
+fn messages_bytes(failed: &[Failure]) -> usize {
+    failed.iter().map(|failure| failure.message.len()).sum()
 }
 
 /// Which rows were refused, as a mark a row; empty where none was.

@@ -89,7 +89,7 @@ fn boundary(criterion: &mut Criterion) {
             let batch = table(&configured, rows);
             group.throughput(Throughput::Elements(rows as u64));
             group.bench_with_input(BenchmarkId::from_parameter(rows), &batch, |bencher, batch| {
-                bencher.iter(|| instance.process(0, batch, 0).expect("works"));
+                bencher.iter(|| instance.process(0, batch, 0, &mut None).expect("works"));
             });
         }
         group.finish();

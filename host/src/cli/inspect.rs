@@ -8,7 +8,7 @@ use miette::IntoDiagnostic;
 use super::{Output, OutputFormat};
 use crate::control::HostOptions;
 use crate::guest::{self, Inspection};
-use crate::schema::{Field, MappedField, Signature, ValueBase};
+use crate::schema::{Carried, Field, MappedField, Signature, Store, ValueBase};
 
 /// Arguments of `millstream inspect`.
 #[derive(Debug, clap::Args)]
@@ -47,7 +47,13 @@ fn text(plugin: &Inspection) -> String {
         line("config", &plugin.info.config_schema);
     }
     match (&plugin.signature, &plugin.needs_config) {
-        (Some(signature), _) => out.push_str(&signature_text(signature)),
+        (Some(signature), _) => {
+            out.push_str(&signature_text(signature));
+            if let Some(fields) = &plugin.accumulator {
+                out.push_str("\naccumulator\n");
+                out.extend(fields.iter().map(|field| format!("  {}\n", typed(field))));
+            }
+        }
         (None, Some(why)) => {
             writeln!(out, "\nIts fields depend on its configuration: {why}").expect("a string takes it")
         }
@@ -71,18 +77,29 @@ fn signature_text(signature: &Signature) -> String {
         out.push_str(&mapped(&branch.fields));
     }
     for store in &signature.stores {
-        let fields = |fields: &[Field]| fields.iter().map(typed).collect::<Vec<_>>().join(", ");
-        writeln!(
-            out,
-            "\nstore {}: {} -> {}",
-            store.name,
-            fields(&store.key),
-            fields(&store.value)
-        )
-        .expect("a string takes it");
+        out.push_str(&store_text(store));
     }
     for metric in &signature.metrics {
         writeln!(out, "\nmetric {}: {}", metric.name, metric.summary).expect("a string takes it");
+    }
+    out
+}
+
+fn store_text(store: &Store) -> String {
+    let order = if store.ordered { "ordered" } else { "unordered" };
+    let time_to_live = match store.time_to_live_ms {
+        0 => "rows stay".to_owned(),
+        milliseconds => format!("rows live {milliseconds} ms"),
+    };
+    let mut out = format!("\nstore {} ({order}, {time_to_live})\n", store.name);
+    out.extend(store.key.iter().map(|field| format!("  key {}\n", typed(field))));
+    for (at, field) in store.value.iter().enumerate() {
+        let carried = match store.carry_over.get(at) {
+            None => String::new(),
+            Some(Carried::Field(name)) => format!(" <- earlier {name}"),
+            Some(Carried::Constant(json)) => format!(" <- {json}"),
+        };
+        writeln!(out, "  value {}{carried}", typed(field)).expect("a string takes it");
     }
     out
 }
@@ -101,4 +118,40 @@ fn typed(field: &Field) -> String {
         field.field_type,
         if field.optional { "?" } else { "" }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::FieldType;
+
+    #[test]
+    fn a_store_is_told_with_what_it_keeps_and_carries_over() {
+        let field = |name: &str, optional| Field {
+            name: name.into(),
+            field_type: FieldType::Integer,
+            optional,
+        };
+        let mut store = Store {
+            name: "counts".into(),
+            key: vec![field("id", false)],
+            value: vec![field("n", false), field("last", true)],
+            ordered: true,
+            time_to_live_ms: 60_000,
+            carry_over: vec![Carried::Field("count".into()), Carried::Constant("null".into())],
+        };
+        assert_eq!(
+            store_text(&store),
+            "\nstore counts (ordered, rows live 60000 ms)\n  key id: integer\n  value n: integer <- earlier count\n  \
+             value last: integer? <- null\n"
+        );
+        store.ordered = false;
+        store.time_to_live_ms = 0;
+        store.carry_over.clear();
+        store.value.clear();
+        assert_eq!(
+            store_text(&store),
+            "\nstore counts (unordered, rows stay)\n  key id: integer\n"
+        );
+    }
 }

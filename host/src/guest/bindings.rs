@@ -10,11 +10,18 @@ use crate::table::{Column, Table};
 mod generated {
     wasmtime::component::bindgen!({
         path: "../wit/0.1.0",
-        world: "processor-plugin",
+        // Both kinds in one world, so that there is one set of types.
+        inline: "package millstream:host;
+            world every-plugin {
+                include millstream:plugin/processor-plugin@0.1.0;
+                include millstream:plugin/aggregator-plugin@0.1.0;
+            }",
+        world: "millstream:host/every-plugin",
         imports: { default: trappable },
     });
 }
 
+pub use generated::exports::millstream::plugin::aggregator::{Accumulated, Accumulator};
 pub use generated::exports::millstream::plugin::lifecycle::{Guest as Lifecycle, GuestIndices as LifecycleIndices};
 pub use generated::millstream::plugin::{metrics, output, schema, state, table};
 
@@ -87,6 +94,34 @@ impl From<table::Column> for Column {
             nulls: column.nulls,
             ends: column.ends,
             data: column.data,
+        }
+    }
+}
+
+impl From<Column> for table::Column {
+    fn from(column: Column) -> Self {
+        table::Column {
+            nulls: column.nulls,
+            ends: column.ends,
+            data: column.data,
+        }
+    }
+}
+
+impl From<table::Table> for Table {
+    fn from(table: table::Table) -> Self {
+        Table {
+            rows: table.rows,
+            columns: table.columns.into_iter().map(Column::from).collect(),
+        }
+    }
+}
+
+impl From<Table> for table::Table {
+    fn from(table: Table) -> Self {
+        table::Table {
+            rows: table.rows,
+            columns: table.columns.into_iter().map(table::Column::from).collect(),
         }
     }
 }

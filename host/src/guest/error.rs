@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::compile::CompileError;
 use crate::output::OutputError;
+use crate::schema::PluginKind;
 
 /// Why a file is not a plugin that can run. Nothing is kept of it.
 #[derive(Debug, thiserror::Error)]
@@ -173,7 +174,7 @@ pub enum GuestError {
     Call {
         /// Name and version, or the digest where there is no name yet.
         plugin: String,
-        /// "describe" or "configure".
+        /// "describe", "configure" or "initial".
         function: &'static str,
         /// How it failed.
         source: Box<CallError>,
@@ -210,19 +211,23 @@ pub enum GuestError {
         /// Which rule, and how.
         problem: String,
     },
-    /// What `configure` answers breaks a rule.
-    #[error("{plugin}: what `configure` answers breaks the contract: {problem}")]
+    /// What `configure` or `initial` answers breaks a rule.
+    #[error("{plugin}: what `{function}` answers breaks the contract: {problem}")]
     Signature {
         /// Name and version.
         plugin: String,
+        /// "configure" or "initial".
+        function: &'static str,
         /// Which rule, and how.
         problem: String,
     },
-    /// `configure` does not answer the same each time.
-    #[error("{plugin}: `configure` answered another signature than before for the same configuration: {what} differ")]
+    /// `configure` or `initial` does not answer the same each time.
+    #[error("{plugin}: `{function}` does not answer as before for the same configuration: the {what} differ")]
     Changed {
         /// Name and version.
         plugin: String,
+        /// "configure" or "initial".
+        function: &'static str,
         /// Which part.
         what: &'static str,
     },
@@ -239,7 +244,7 @@ pub enum GuestError {
     Engine(String),
 }
 
-/// How a call failed. After all but [`CallError::Refused`] the instance is poisoned: nothing of the call counts, and
+/// How a call failed. After all but [`CallError::Refused`] and [`CallError::OtherKind`] the instance is poisoned: nothing of the call counts, and
 /// its owner makes another instance.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
@@ -255,8 +260,8 @@ pub enum CallError {
     },
     /// The call took too long.
     #[error(
-        "the call did not end within {limit:?} of processor time: look for an endless loop (for `process`, the stage's \
-         `time` limit says how long)"
+        "the call did not end within {limit:?} of processor time: look for an endless loop (once it is \
+         configured, the stage's `time` limit says how long)"
     )]
     Deadline {
         /// How long it may take.
@@ -307,6 +312,25 @@ pub enum CallError {
         /// The functions that were running, the innermost first.
         frames: Vec<String>,
     },
+    /// A store does not take or give what the plugin asks: with fewer rows the call may succeed.
+    #[error("a store refused what the plugin asks: {message}")]
+    State {
+        /// Which function and store, and why.
+        message: String,
+        /// The functions that were running, the innermost first.
+        frames: Vec<String>,
+    },
+    /// The stores cannot be read or written: neither the plugin nor its rows are to blame.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The plugin is of another kind and has no such function.
+    #[error("the plugin is {}, which has no `{function}`", with_article(*kind))]
+    OtherKind {
+        /// Its kind.
+        kind: PluginKind,
+        /// The function.
+        function: &'static str,
+    },
     /// The plugin answered with an error: the call failed, the instance lives on.
     #[error("the plugin failed the call: {0}")]
     Refused(String),
@@ -322,9 +346,15 @@ impl CallError {
             CallError::Trap { frames, .. }
             | CallError::Deadline { frames, .. }
             | CallError::Memory { frames, .. }
-            | CallError::Misuse { frames, .. } => frames,
+            | CallError::Misuse { frames, .. }
+            | CallError::State { frames, .. } => frames,
             _ => &[],
         }
+    }
+
+    /// Whether the call failed for want of its stores: whoever called waits and calls again with the same rows.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, CallError::Unavailable(_))
     }
 
     /// A short word for metrics and headers, the same for all failures of a kind.
@@ -337,6 +367,9 @@ impl CallError {
             CallError::Malformed { .. } | CallError::Output(_) => "output",
             CallError::AnswerSize { .. } => "output-size",
             CallError::Misuse { .. } => "misuse",
+            CallError::State { .. } => "state",
+            CallError::Unavailable(_) => "unavailable",
+            CallError::OtherKind { .. } => "kind",
             CallError::Refused(_) => "refused",
             CallError::Poisoned => "poisoned",
         }
@@ -350,6 +383,13 @@ fn without_stage_time(error: &CallError) -> String {
             format!("the call did not end within {limit:?} of processor time: look for an endless loop")
         }
         error => error.to_string(),
+    }
+}
+
+fn with_article(kind: PluginKind) -> &'static str {
+    match kind {
+        PluginKind::Processor => "a processor",
+        PluginKind::Aggregator => "an aggregator",
     }
 }
 

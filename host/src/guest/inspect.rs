@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::engine::Runtime;
 use super::error::LoadError;
 use crate::limits::{DESCRIBE_MEMORY_BYTES_MAX, StageLimits};
-use crate::schema::{Info, PluginKind, Signature};
+use crate::schema::{Field, Info, PluginKind, Signature};
 
 /// All that can be said of a plugin without running records through it.
 #[derive(Debug, Serialize)]
@@ -30,6 +30,8 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// What it reads, writes and keeps under an empty configuration, if it takes one.
     pub signature: Option<Signature>,
+    /// What an aggregator keeps for a group under an empty configuration.
+    pub accumulator: Option<Vec<Field>>,
     /// Why there is no signature: what the plugin says to an empty configuration.
     pub needs_config: Option<String>,
 }
@@ -44,10 +46,11 @@ pub fn inspect(runtime: &Arc<Runtime>, path: &Path) -> Result<Inspection, LoadEr
         memory_bytes_max: DESCRIBE_MEMORY_BYTES_MAX,
         ..StageLimits::default()
     };
-    let (signature, needs_config) = match plugin.configure("{}", &limits) {
-        Ok(configured) => (Some(configured.signature().clone()), None),
+    let (configured, needs_config) = match plugin.configure("{}", &limits) {
+        Ok(configured) => (Some(configured), None),
         Err(error) => (None, Some(error.to_string())),
     };
+    let accumulator = configured.as_ref().and_then(|configured| configured.accumulator());
     Ok(Inspection {
         info: plugin.info().clone(),
         kind: plugin.kind(),
@@ -56,7 +59,8 @@ pub fn inspect(runtime: &Arc<Runtime>, path: &Path) -> Result<Inspection, LoadEr
         size_bytes: plugin.size_bytes(),
         imports: plugin.imports().to_vec(),
         exports: plugin.exports().to_vec(),
-        signature,
+        accumulator: accumulator.map(|accumulator| accumulator.fields.clone()),
+        signature: configured.map(|configured| configured.signature().clone()),
         needs_config,
     })
 }

@@ -1,108 +1,29 @@
 //! An instance: a plugin with memory of its own, called with tables.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wasmtime::component::TypedFunc;
-use wasmtime::{AsContextMut, Store, Trap, WasmBacktrace};
+use wasmtime::Store;
+use wasmtime::component::{ComponentNamedList, Lift, Lower, TypedFunc};
 
-use super::bindings::{LentTable, Lifecycle, output as wit};
+use super::bindings::{LentTable, output as wit};
 use super::error::{CallError, GuestError};
-use super::imports::log::{GuestSink, LogLines};
+use super::failure::failure;
+use super::functions::Functions;
+use super::imports::log::GuestSink;
 pub use super::imports::metrics::MetricUpdate;
-use super::imports::wasi::Wasi;
-use super::imports::{Deadline, FIRST_LOOK_TICKS, Host, Misuse, Phase};
-use super::limiter::Limiter;
-use super::plugin::{Configured, Plugin};
+use super::imports::{Deadline, FIRST_LOOK_TICKS, Host, Phase};
+use super::plugin::Configured;
 use super::signature;
-use crate::limits::{FAILURE_MESSAGE_BYTES_MAX, GUEST_FRAMES_MAX, GUEST_HANDLES_MAX, StageLimits};
-use crate::output::{Emitted, Failure, Outputs, PackedEmission};
-use crate::schema::Signature;
+use super::started::Started;
+use super::stores::Stores;
+use crate::limits::{FAILURE_MESSAGE_BYTES_MAX, StageLimits};
+use crate::output::{Accumulated, Emitted, Failure, Outputs, PackedEmission, check_accumulators};
+use crate::schema::Accumulator;
 use crate::table::{Column, Table};
-
-/// `process`, as it is called.
-pub type Process = TypedFunc<(u32, LentTable<'static>), (Result<wit::Outputs, String>,)>;
 
 /// What an answer may take beside its bytes: the lists of lists of an honest one, however many branches it has.
 const ANSWER_FRAME_BYTES: usize = 8 << 20;
-/// What `describe` and `configure` may answer.
-const SIGNATURE_BYTES_MAX: usize = 16 << 20;
-
-/// A component's instance before it is known what it can do.
-pub struct Started {
-    pub store: Store<Host>,
-    pub lifecycle: Lifecycle,
-    pub process: Option<Process>,
-}
-
-impl Started {
-    /// Makes memory, starts the instance and finds its functions. What follows until the first `process` shares the
-    /// time of the start.
-    pub fn new(plugin: &Plugin, limits: &StageLimits, sink: Arc<dyn GuestSink>) -> Result<Started, CallError> {
-        let log = Arc::new(Mutex::new(LogLines::new(sink, limits.log_lines_per_second_max)));
-        let host = Host {
-            limiter: Limiter::new(limits.memory_bytes_max),
-            deadline: Deadline::new(plugin.runtime().configure_time_max),
-            phase: Phase::Start,
-            metrics: Default::default(),
-            wasi: plugin.imports_wasi().then(|| Box::new(Wasi::new(&log))),
-            log,
-        };
-        let mut store = Store::new(&plugin.runtime().engine, host);
-        store.limiter(|host| &mut host.limiter);
-        store.epoch_deadline_callback(|mut context| Ok(context.data_mut().deadline.look()));
-        store.set_max_component_handles(GUEST_HANDLES_MAX);
-        store.set_hostcall_fuel(SIGNATURE_BYTES_MAX);
-        store.set_epoch_deadline(FIRST_LOOK_TICKS);
-        let _running = plugin.runtime().ticker.running();
-        let instance = plugin
-            .component()
-            .instantiate(&mut store)
-            .map_err(|error| failure(&mut store, error))?;
-        let mismatch = |error: wasmtime::Error| CallError::Malformed {
-            message: format!("{error:#}"),
-        };
-        let lifecycle = plugin.lifecycle().load(&mut store, &instance).map_err(mismatch)?;
-        let process = match plugin.process() {
-            Some(index) => Some(instance.get_typed_func(&mut store, index).map_err(mismatch)?),
-            None => None,
-        };
-        Ok(Started {
-            store,
-            lifecycle,
-            process,
-        })
-    }
-
-    /// Calls `describe`.
-    pub fn describe(&mut self, plugin: &Plugin) -> Result<super::bindings::schema::Info, CallError> {
-        let _running = plugin.runtime().ticker.running();
-        self.store.data_mut().phase = Phase::Describe;
-        self.lifecycle
-            .call_describe(&mut self.store)
-            .map_err(|error| failure(&mut self.store, error))
-    }
-
-    /// Calls `configure`, and holds what it answers against the rules.
-    pub fn configure(&mut self, plugin: &Plugin, config: &str) -> Result<Signature, GuestError> {
-        let _running = plugin.runtime().ticker.running();
-        self.store.data_mut().phase = Phase::Configure;
-        let answer = self.lifecycle.call_configure(&mut self.store, config);
-        let answer = answer.map_err(|error| GuestError::Call {
-            plugin: plugin.label(),
-            function: "configure",
-            source: failure(&mut self.store, error).into(),
-        })?;
-        let answer = answer.map_err(|message| GuestError::Refused {
-            plugin: plugin.label(),
-            message: super::imports::log::escaped(&message),
-        })?;
-        signature::signature(plugin.kind(), answer).map_err(|problem| GuestError::Signature {
-            plugin: plugin.label(),
-            problem,
-        })
-    }
-}
 
 /// A plugin with memory of its own.
 ///
@@ -110,11 +31,13 @@ impl Started {
 /// not matter, so it may be dropped and replaced at any time.
 pub struct Instance {
     store: Store<Host>,
-    process: Process,
+    functions: Functions,
     configured: Configured,
     poisoned: bool,
     called: bool,
     call_time: Duration,
+    /// Groups as they cross; kept from call to call.
+    groups: Vec<u8>,
 }
 
 impl std::fmt::Debug for Instance {
@@ -136,48 +59,187 @@ impl Instance {
             plugin: plugin.label(),
             source: Box::new(source),
         })?;
+        let changed = |function, what| GuestError::Changed {
+            plugin: plugin.label(),
+            function,
+            what,
+        };
         let now = started.configure(plugin, configured.config())?;
         if let Some(what) = signature::difference(configured.signature(), &now) {
-            return Err(GuestError::Changed {
-                plugin: plugin.label(),
-                what,
-            });
+            return Err(changed("configure", what));
         }
-        let Started { mut store, process, .. } = started;
-        let process = process.ok_or_else(|| GuestError::Start {
-            plugin: plugin.label(),
-            source: Box::new(CallError::Misuse {
-                message: format!("it is an {}, which this host cannot run yet", plugin.kind()),
-                frames: vec![],
-            }),
-        })?;
+        let accumulator = started.initial(plugin)?;
+        if let Some(what) = accumulator_difference(configured.accumulator(), accumulator.as_ref()) {
+            return Err(changed("initial", what));
+        }
+        let Started {
+            mut store, functions, ..
+        } = started;
         let output_bytes_max = usize::try_from(limits.output_bytes_max).unwrap_or(usize::MAX);
         store.set_hostcall_fuel(output_bytes_max.saturating_add(ANSWER_FRAME_BYTES));
         let host = store.data_mut();
-        host.phase = Phase::Process;
         host.metrics.kinds = now.metrics.iter().map(|metric| metric.kind).collect();
+        host.state.declared = now.stores;
+        host.state.read_bytes_max = limits.memory_bytes_max;
+        host.state.written_bytes_max = output_bytes_max;
         Ok(Instance {
             store,
-            process,
+            functions,
             configured: configured.clone(),
             poisoned: false,
             called: false,
             call_time: Duration::ZERO,
+            groups: Vec::new(),
         })
     }
 
-    /// Calls the plugin with rows of one of its inputs. `now_ms` is the time that its clocks show.
+    /// Calls a processor with rows of one of its inputs. `now_ms` is the time that its clocks show; `stores` are lent to
+    /// it for this call and are back when it has ended, however it did.
     ///
     /// `rows` must fit the fields of the input; the host that built the table guarantees it.
     ///
     /// # Errors
-    /// How the call failed. Nothing of it counts, nor do its metric updates. After anything but
-    /// [`CallError::Refused`] the instance is poisoned and each further call fails with [`CallError::Poisoned`].
-    pub fn process(&mut self, input: u32, rows: &Table, now_ms: i64) -> Result<Outputs, CallError> {
+    /// How the call failed. Nothing of it counts, nor do its metric updates; what it wrote to `stores` is the lender's to
+    /// take back. After anything but [`CallError::Refused`] the instance is poisoned and each further call fails with
+    /// [`CallError::Poisoned`].
+    pub fn process(
+        &mut self,
+        input: u32,
+        rows: &Table,
+        now_ms: i64,
+        stores: &mut Option<Box<dyn Stores>>,
+    ) -> Result<Outputs, CallError> {
+        let Functions::Processor { process } = self.functions else {
+            return Err(self.has_no("process"));
+        };
+        std::mem::swap(&mut self.store.data_mut().state.lent, stores);
+        let arguments = (input, LentTable::from(rows));
+        let answer = self.call(Phase::Process, process, arguments, now_ms, |configured, outputs| {
+            take(configured, outputs, rows.rows)
+        });
+        std::mem::swap(&mut self.store.data_mut().state.lent, stores);
+        answer
+    }
+
+    /// Calls an aggregator to add rows of one of its inputs to accumulators. `groups` says for each row which row of
+    /// `accumulators` it belongs to; each is named at least once.
+    ///
+    /// The tables must fit the fields of the accumulator and of the input, and `groups` the tables; the host that built
+    /// them guarantees it.
+    ///
+    /// # Errors
+    /// As [`Instance::process`].
+    pub fn accumulate(
+        &mut self,
+        input: u32,
+        accumulators: &Table,
+        groups: &[u32],
+        rows: &Table,
+        now_ms: i64,
+    ) -> Result<Accumulated, CallError> {
+        let Functions::Aggregator { accumulate, .. } = self.functions else {
+            return Err(self.has_no("accumulate"));
+        };
+        debug_assert_eq!(groups.len(), rows.rows as usize, "one group a row");
+        let mut packed = std::mem::take(&mut self.groups);
+        pack(&mut packed, groups);
+        let arguments = (
+            input,
+            LentTable::from(accumulators),
+            packed.as_slice(),
+            LentTable::from(rows),
+        );
+        let answer = self.call(
+            Phase::Accumulate,
+            accumulate,
+            arguments,
+            now_ms,
+            |configured, answer| {
+                Ok(Accumulated::check(
+                    &kept(configured).fields,
+                    accumulators.rows,
+                    rows.rows,
+                    answer.accumulators.into(),
+                    failures(answer.failed),
+                    configured.limits().output_bytes_max,
+                )?)
+            },
+        );
+        self.groups = packed;
+        answer
+    }
+
+    /// Calls an aggregator to make one accumulator of each row of `left` and the row of `right` beside it.
+    ///
+    /// Both tables must fit the fields of the accumulator and have as many rows; the host guarantees it.
+    ///
+    /// # Errors
+    /// As [`Instance::process`].
+    pub fn merge(&mut self, left: &Table, right: &Table, now_ms: i64) -> Result<Table, CallError> {
+        let Functions::Aggregator { merge, .. } = self.functions else {
+            return Err(self.has_no("merge"));
+        };
+        debug_assert_eq!(left.rows, right.rows, "accumulators are merged two by two");
+        let arguments = (LentTable::from(left), LentTable::from(right));
+        self.call(Phase::Merge, merge, arguments, now_ms, |configured, answer| {
+            let merged = Table::from(answer);
+            let bytes_max = configured.limits().output_bytes_max;
+            check_accumulators(&kept(configured).fields, left.rows, &merged, bytes_max)?;
+            Ok(merged)
+        })
+    }
+
+    /// Calls an aggregator to make results of accumulators: the origins are rows of `accumulators`.
+    ///
+    /// The table must fit the fields of the accumulator; the host guarantees it.
+    ///
+    /// # Errors
+    /// As [`Instance::process`].
+    pub fn finish(&mut self, accumulators: &Table, now_ms: i64) -> Result<Outputs, CallError> {
+        let Functions::Aggregator { finish, .. } = self.functions else {
+            return Err(self.has_no("finish"));
+        };
+        let arguments = (LentTable::from(accumulators),);
+        self.call(Phase::Finish, finish, arguments, now_ms, |configured, outputs| {
+            take(configured, outputs, accumulators.rows)
+        })
+    }
+
+    /// Calls a function, within the limits, and checks what it answers.
+    fn call<P, A, T>(
+        &mut self,
+        phase: Phase,
+        function: TypedFunc<P, (Result<A, String>,)>,
+        arguments: P,
+        now_ms: i64,
+        check: impl FnOnce(&Configured, A) -> Result<T, CallError>,
+    ) -> Result<T, CallError>
+    where
+        P: ComponentNamedList + Lower,
+        A: Lift,
+    {
         if self.poisoned {
             return Err(CallError::Poisoned);
         }
-        let answer = self.call(input, rows, now_ms);
+        let limits = self.configured.limits();
+        begin(self.store.data_mut(), phase, limits, now_ms);
+        let began = Instant::now();
+        let running = self.configured.plugin().runtime().ticker.running();
+        self.store.set_epoch_deadline(FIRST_LOOK_TICKS);
+        let answer = function.call(&mut self.store, arguments);
+        drop(running);
+        self.call_time = began.elapsed();
+        self.store.data().log().end_call();
+        let answer = match answer {
+            Ok((Ok(answer),)) => check(&self.configured, answer),
+            Ok((Err(message),)) => Err(CallError::Refused(cut(message))),
+            Err(error) => Err(match failure(&mut self.store, error) {
+                CallError::AnswerSize { .. } => CallError::AnswerSize {
+                    limit_bytes: limits.output_bytes_max,
+                },
+                other => other,
+            }),
+        };
         self.called = true;
         self.poisoned = matches!(&answer, Err(error) if !matches!(error, CallError::Refused(_)));
         if answer.is_err() {
@@ -186,55 +248,11 @@ impl Instance {
         answer
     }
 
-    fn call(&mut self, input: u32, rows: &Table, now_ms: i64) -> Result<Outputs, CallError> {
-        let limits = self.configured.limits();
-        let host = self.store.data_mut();
-        host.limiter.refused_bytes = None;
-        host.deadline = Deadline::new(limits.call_time_max);
-        host.metrics.updates.clear();
-        host.log().begin_call();
-        if let Some(wasi) = &mut host.wasi {
-            wasi.begin_call(now_ms);
+    fn has_no(&self, function: &'static str) -> CallError {
+        CallError::OtherKind {
+            kind: self.configured.plugin().kind(),
+            function,
         }
-        let began = Instant::now();
-        let running = self.configured.plugin().runtime().ticker.running();
-        self.store.set_epoch_deadline(FIRST_LOOK_TICKS);
-        let answer = self.process.call(&mut self.store, (input, LentTable::from(rows)));
-        drop(running);
-        self.call_time = began.elapsed();
-        self.store.data().log().end_call();
-        let (answer,) = answer.map_err(|error| match failure(&mut self.store, error) {
-            CallError::AnswerSize { .. } => CallError::AnswerSize {
-                limit_bytes: limits.output_bytes_max,
-            },
-            other => other,
-        })?;
-        match answer {
-            Ok(outputs) => self.take(outputs, rows.rows),
-            Err(message) => Err(CallError::Refused(cut(message))),
-        }
-    }
-
-    /// Checks an answer. Its bytes are moved, not copied.
-    fn take(&self, outputs: wit::Outputs, rows_in: u32) -> Result<Outputs, CallError> {
-        let limits = self.configured.limits();
-        let emissions = outputs.branches.into_iter().map(|emitted| PackedEmission {
-            origins: emitted.origins,
-            columns: emitted.columns.into_iter().map(Column::from).collect(),
-        });
-        let failed = outputs.failed.into_iter().map(|failure| Failure {
-            row: failure.row,
-            message: cut(failure.message),
-        });
-        let rows_max = limits.output_rows_per_row_max.saturating_mul(u64::from(rows_in));
-        Ok(Outputs::check(
-            self.configured.signature(),
-            rows_in,
-            emissions.collect(),
-            failed.collect(),
-            rows_max,
-            limits.output_bytes_max,
-        )?)
     }
 
     /// Whether a call failed so that the instance cannot be called again.
@@ -268,86 +286,70 @@ impl Instance {
     }
 }
 
+/// Nothing of the call before counts any more.
+fn begin(host: &mut Host, phase: Phase, limits: &StageLimits, now_ms: i64) {
+    host.phase = phase;
+    host.limiter.refused_bytes = None;
+    host.deadline = Deadline::new(limits.call_time_max);
+    host.metrics.updates.clear();
+    host.state.begin_call();
+    host.log().begin_call();
+    if let Some(wasi) = &mut host.wasi {
+        wasi.begin_call(now_ms);
+    }
+}
+
+/// Checks outputs. Their bytes are moved, not copied.
+fn take(configured: &Configured, outputs: wit::Outputs, rows_in: u32) -> Result<Outputs, CallError> {
+    let limits = configured.limits();
+    let emissions = outputs.branches.into_iter().map(|emitted| PackedEmission {
+        origins: emitted.origins,
+        columns: emitted.columns.into_iter().map(Column::from).collect(),
+    });
+    let rows_max = limits.output_rows_per_row_max.saturating_mul(u64::from(rows_in));
+    Ok(Outputs::check(
+        configured.signature(),
+        rows_in,
+        emissions.collect(),
+        failures(outputs.failed),
+        rows_max,
+        limits.output_bytes_max,
+    )?)
+}
+
+fn failures(failed: Vec<wit::Failure>) -> Vec<Failure> {
+    let failure = |failure: wit::Failure| Failure {
+        row: failure.row,
+        message: cut(failure.message),
+    };
+    failed.into_iter().map(failure).collect()
+}
+
+/// What an aggregator keeps for a group.
+fn kept(configured: &Configured) -> &Accumulator {
+    configured.accumulator().expect("each aggregator has one")
+}
+
+/// Which part of two accumulators is not the same.
+fn accumulator_difference(before: Option<&Accumulator>, now: Option<&Accumulator>) -> Option<&'static str> {
+    if before.map(|before| &before.fields) != now.map(|now| &now.fields) {
+        return Some("fields");
+    }
+    (before != now).then_some("starts")
+}
+
+/// Numbers of four bytes, little-endian, end to end.
+fn pack(packed: &mut Vec<u8>, numbers: &[u32]) {
+    packed.resize(numbers.len() * 4, 0);
+    for (bytes, number) in packed.chunks_exact_mut(4).zip(numbers) {
+        bytes.copy_from_slice(&number.to_le_bytes());
+    }
+}
+
 /// A plugin's message, cut to what may be kept of it.
 fn cut(mut message: String) -> String {
     message.truncate(message.floor_char_boundary(FAILURE_MESSAGE_BYTES_MAX));
     message
-}
-
-/// What an error of the engine says about the call that failed.
-fn failure(store: &mut Store<Host>, error: wasmtime::Error) -> CallError {
-    let mut context = store.as_context_mut();
-    let host = context.data_mut();
-    let frames = frames(&error);
-    if host.deadline.passed {
-        return CallError::Deadline {
-            limit: host.deadline.limit(),
-            frames,
-        };
-    }
-    if let Some(misuse) = error.downcast_ref::<Misuse>() {
-        return CallError::Misuse {
-            message: misuse.to_string(),
-            frames,
-        };
-    }
-    let panic = host.log().cause();
-    if let Some(wanted_bytes) = host.limiter.refused_bytes {
-        return CallError::Memory {
-            limit_bytes: host.limiter.bytes_max(),
-            wanted_bytes,
-            panic,
-            frames,
-        };
-    }
-    if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
-        return CallError::Trap {
-            message: format!("it called `exit` with status {}", exit.0),
-            panic,
-            frames,
-        };
-    }
-    let mut message = error.root_cause().to_string();
-    if let Some(trap) = error.downcast_ref::<Trap>() {
-        message = message.trim_start_matches("wasm trap: ").to_owned();
-        // Most languages keep a stack of their own in the memory: it is full before the engine's is, and what is
-        // behind it is out of bounds.
-        if matches!(trap, Trap::MemoryOutOfBounds | Trap::StackOverflow)
-            && let Some(function) = recursive(&frames)
-        {
-            message = format!("{message}: `{function}` calls itself without end, or deeper than there is stack");
-        }
-        return CallError::Trap { message, panic, frames };
-    }
-    if message.contains("fuel allocated for hostcalls") {
-        return CallError::AnswerSize {
-            limit_bytes: SIGNATURE_BYTES_MAX as u64,
-        };
-    }
-    if message.contains("resource limit exceeded") {
-        return CallError::Parts(message);
-    }
-    CallError::Malformed { message }
-}
-
-/// The function that fills most of a backtrace that was cut for its length.
-fn recursive(frames: &[String]) -> Option<&str> {
-    let count = |name: &String| frames.iter().filter(|frame| *frame == name).count();
-    // One that takes part in a circle of several has its share at least of what is behind the innermost.
-    let outermost = frames.last().filter(|_| frames.len() >= GUEST_FRAMES_MAX)?;
-    (count(outermost) >= GUEST_FRAMES_MAX / 8).then_some(outermost)
-}
-
-/// The names of the functions that were running, the innermost first.
-fn frames(error: &wasmtime::Error) -> Vec<String> {
-    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
-        return Vec::new();
-    };
-    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        Some(name) => super::imports::log::escaped(&format!("{:#}", rustc_demangle::demangle(name))),
-        None => format!("function {}", frame.func_index()),
-    };
-    backtrace.frames().iter().map(name).collect()
 }
 
 // The task loop hands instances from one worker to another.

@@ -18,16 +18,20 @@
 
 mod bindings;
 mod cache;
+mod carry_over;
 mod classify;
 mod compile;
 mod engine;
 mod error;
+mod failure;
+mod functions;
 mod imports;
 mod inspect;
 mod instance;
 mod limiter;
 mod plugin;
 mod signature;
+mod started;
 mod stores;
 
 pub use compile::{CompileError, compile_child};

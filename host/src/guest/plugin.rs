@@ -5,26 +5,28 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
+use wasmtime::component::{Component, InstancePre};
 
-use super::bindings::{LifecycleIndices, PROCESSOR};
+use super::bindings::LifecycleIndices;
 use super::cache::hex_digest;
 use super::classify::{Classified, classify};
 use super::engine::Runtime;
 use super::error::{CallError, GuestError, LoadError, LoadProblem};
+use super::functions::Exports;
 use super::imports::Host;
 use super::imports::log::{GuestSink, Unheard};
-use super::instance::{Instance, Started};
+use super::instance::Instance;
 use super::signature;
+use super::started::Started;
 use crate::limits::{DESCRIBE_MEMORY_BYTES_MAX, StageLimits};
-use crate::schema::{Info, PluginKind, Signature};
+use crate::schema::{Accumulator, Info, PluginKind, Signature};
 
 /// A plugin at one version, ready to be configured.
 pub struct Plugin {
     runtime: Arc<Runtime>,
     component: InstancePre<Host>,
     lifecycle: LifecycleIndices,
-    process: Option<ComponentExportIndex>,
+    functions: Exports,
     classified: Classified,
     info: Info,
     digest: String,
@@ -66,19 +68,12 @@ impl Plugin {
         let mismatch = |error: wasmtime::Error| LoadProblem::Mismatch(format!("{error:#}"));
         let linked = runtime.linker.instantiate_pre(&component).map_err(mismatch)?;
         let lifecycle = LifecycleIndices::new(&linked).map_err(mismatch)?;
-        let process = match classified.kind {
-            PluginKind::Processor => {
-                let interface = component.get_export_index(None, PROCESSOR);
-                let function = interface.and_then(|interface| component.get_export_index(Some(&interface), "process"));
-                Some(function.ok_or_else(|| LoadProblem::Mismatch("`processor` has no `process`".into()))?)
-            }
-            PluginKind::Aggregator => None,
-        };
+        let functions = Exports::find(classified.kind, &component)?;
         let mut plugin = Plugin {
             runtime: Arc::clone(runtime),
             component: linked,
             lifecycle,
-            process,
+            functions,
             classified,
             info: Info {
                 name: String::new(),
@@ -135,11 +130,13 @@ impl Plugin {
             source: Box::new(source),
         })?;
         let signature = started.configure(self, config_json)?;
+        let accumulator = started.initial(self)?;
         Ok(Configured(Arc::new(Configuration {
             plugin: Arc::clone(self),
             config: config_json.to_owned(),
             limits: limits.clone(),
             signature,
+            accumulator,
         })))
     }
 
@@ -198,8 +195,8 @@ impl Plugin {
         &self.lifecycle
     }
 
-    pub(super) fn process(&self) -> Option<&ComponentExportIndex> {
-        self.process.as_ref()
+    pub(super) fn functions(&self) -> &Exports {
+        &self.functions
     }
 
     pub(super) fn imports_wasi(&self) -> bool {
@@ -264,6 +261,7 @@ struct Configuration {
     config: String,
     limits: StageLimits,
     signature: Signature,
+    accumulator: Option<Accumulator>,
 }
 
 impl Configured {
@@ -287,10 +285,16 @@ impl Configured {
         &self.0.signature
     }
 
+    /// What an aggregator keeps for a group; nothing for other plugins.
+    pub fn accumulator(&self) -> Option<&Accumulator> {
+        self.0.accumulator.as_ref()
+    }
+
     /// Makes an instance: memory of its own, started and configured. `sink` takes its log lines.
     ///
     /// # Errors
-    /// It does not start or refuses its configuration now; or it answers another signature than before. No instance
+    /// It does not start or refuses its configuration now; or it answers another signature or accumulator than before.
+    /// No instance
     /// is left behind.
     pub fn instantiate(&self, sink: Arc<dyn GuestSink>) -> Result<Instance, GuestError> {
         Instance::new(self, sink)

@@ -1,12 +1,15 @@
 //! What a plugin says of itself, taken over from the contract's types and held against the contract's rules.
 
+use super::bindings;
 use super::bindings::schema as wit;
+use super::carry_over::carry_over;
 use crate::limits::{
-    BRANCHES_MAX, CONFIG_SCHEMA_BYTES_MAX, FIELDS_MAX, INPUTS_MAX, METRICS_MAX, NAME_BYTES_MAX, STORES_MAX,
+    BRANCHES_MAX, CONFIG_SCHEMA_BYTES_MAX, FIELDS_MAX, INPUTS_MAX, METRICS_MAX, NAME_BYTES_MAX, ROW_BYTES_MAX,
+    STORES_MAX,
 };
 use crate::schema::{
-    Branch, Field, FieldType, Info, Input, MappedField, Metric, MetricKind, Place, PluginKind, Signature, Store,
-    ValueBase,
+    Accumulator, Branch, Field, FieldType, Info, Input, MappedField, Metric, MetricKind, Place, PluginKind, Signature,
+    Store, ValueBase,
 };
 
 /// What a plugin may ask for beyond the contract.
@@ -111,7 +114,56 @@ pub fn signature(kind: PluginKind, signature: wit::Signature) -> Result<Signatur
     unique("branches", signature.branches.iter().map(|branch| &branch.name))?;
     unique("stores", signature.stores.iter().map(|store| &store.name))?;
     unique("metrics", signature.metrics.iter().map(|metric| &metric.name))?;
+    if kind == PluginKind::Aggregator {
+        signature.branches.iter().try_for_each(check_result)?;
+    }
     Ok(signature)
+}
+
+/// The key and the timestamp of an aggregator's result are the group's, and there is no row whose value it could keep.
+fn check_result(branch: &Branch) -> Result<(), String> {
+    let place = format!("branch {}", shown(&branch.name));
+    if branch.value != ValueBase::New {
+        return Err(format!(
+            "{place}: its value is the input row's (`same`), but an aggregator's results are made of fields alone (`new`)"
+        ));
+    }
+    let elsewhere = |mapped: &&MappedField| !matches!(mapped.place, Place::Value(_));
+    match branch.fields.iter().find(elsewhere) {
+        Some(mapped) => Err(format!(
+            "{place}, field {}: it is written to {}, but an aggregator's results have fields in the value alone",
+            shown(&mapped.field.name),
+            mapped.place
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Takes over the answer of `initial`, or says which rule it breaks.
+pub fn accumulator(accumulator: bindings::Accumulator) -> Result<Accumulator, String> {
+    at_most("fields", accumulator.fields.len(), FIELDS_MAX)?;
+    if accumulator.fields.is_empty() {
+        return Err("the accumulator has no fields".into());
+    }
+    let accumulator = Accumulator {
+        fields: accumulator.fields.into_iter().map(field).collect(),
+        start: accumulator.start.into(),
+    };
+    check_fields("the accumulator", accumulator.fields.iter())?;
+    let start = &accumulator.start;
+    if start.rows != 1 {
+        return Err(format!("`start` has {} rows, not one", start.rows));
+    }
+    if start.size_bytes() > ROW_BYTES_MAX {
+        return Err(format!(
+            "`start` has {} bytes, but may have {ROW_BYTES_MAX}",
+            start.size_bytes()
+        ));
+    }
+    start
+        .check(&accumulator.fields)
+        .map_err(|error| format!("`start` {error}"))?;
+    Ok(accumulator)
 }
 
 /// Which part of two signatures is not the same.
@@ -188,13 +240,14 @@ fn store(store: wit::Store) -> Result<Store, String> {
         return Err(at(format!("the field {} of its key is optional", shown(&field.name))));
     }
     check_fields(&place, key.iter().chain(&value))?;
+    let carry_over = carry_over(&value, store.carry_over).map_err(at)?;
     Ok(Store {
         name: store.name,
         key,
         value,
         ordered: store.ordered,
         time_to_live_ms: store.time_to_live,
-        carry_over: Vec::new(),
+        carry_over,
     })
 }
 
@@ -253,13 +306,13 @@ pub fn field(field: wit::Field) -> Field {
 }
 
 /// A name of a stranger, for a message.
-fn shown(name: &str) -> String {
+pub fn shown(name: &str) -> String {
     let cut = &name[..name.floor_char_boundary(80)];
     let more = if cut.len() < name.len() { "…" } else { "" };
     format!("\"{}{more}\"", cut.escape_debug())
 }
 
-fn name(name: &str) -> Result<(), String> {
+pub fn name(name: &str) -> Result<(), String> {
     if name.trim().is_empty() {
         return Err("its name is empty".into());
     }

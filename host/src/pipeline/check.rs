@@ -344,6 +344,7 @@ fn plan(
             info,
             kind,
             signature,
+            accumulator,
             digest,
         }) = described[at].take()
         else {
@@ -390,7 +391,7 @@ fn plan(
                 .unwrap_or_default(),
             limits: stage.limits.clone(),
             key: None,
-            accumulator: None,
+            accumulator,
             window: None,
             emit: crate::window::Emit::default(),
             late: None,

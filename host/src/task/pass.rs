@@ -169,7 +169,7 @@ impl<'a> Pass<'_, 'a> {
             empty => empty.insert(runtime.instance().map_err(|source| runtime.down(source))?),
         };
         let fresh = instance.is_fresh();
-        let answer = instance.process(input, &decoded.table, self.now_ms);
+        let answer = instance.process(input, &decoded.table, self.now_ms, &mut None);
         stats.guest_ns.add(instance.call_time().as_nanos() as u64);
         stats.calls.add(1);
         match answer {

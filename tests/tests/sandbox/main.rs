@@ -71,13 +71,16 @@ impl Sandbox {
 
     /// An honest plugin works, in an instance that was there before and in a new one.
     fn neighbour_works(&mut self) {
-        let before = self.honest.process(0, &rows(100), 0).expect("the neighbour works");
+        let before = self
+            .honest
+            .process(0, &rows(100), 0, &mut None)
+            .expect("the neighbour works");
         let mut fresh = self
             .honest
             .configured()
             .instantiate(Arc::new(Lines::default()))
             .expect("another starts");
-        let now = fresh.process(0, &rows(100), 0).expect("another works");
+        let now = fresh.process(0, &rows(100), 0, &mut None).expect("another works");
         assert_eq!(now, before);
         assert_eq!(now.branches[0].origins, (0..100).collect::<Vec<_>>());
     }
@@ -174,12 +177,12 @@ fn start(sandbox: &Sandbox, guest: &Guest, lines: &Arc<Lines>) -> Result<(Config
 fn call(sandbox: &Sandbox, guest: &Guest) -> Result<Outputs, CallError> {
     let (_, mut instance) =
         start(sandbox, guest, &Arc::default()).unwrap_or_else(|error| panic!("{}: {error}", guest.name));
-    let answer = instance.process(0, &rows(3), 0);
+    let answer = instance.process(0, &rows(3), 0, &mut None);
     let poisoned = matches!(&answer, Err(error) if !matches!(error, CallError::Refused(_)));
     assert_eq!(instance.is_poisoned(), poisoned, "{}", guest.name);
     if poisoned {
         assert!(
-            matches!(instance.process(0, &rows(3), 0), Err(CallError::Poisoned)),
+            matches!(instance.process(0, &rows(3), 0, &mut None), Err(CallError::Poisoned)),
             "{}",
             guest.name
         );

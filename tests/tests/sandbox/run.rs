@@ -112,7 +112,7 @@ fn deadlines_are_kept() {
     for _ in 0..3 {
         let mut instance = configured.instantiate(Arc::new(Lines::default())).expect("starts");
         let began = Instant::now();
-        let error = instance.process(0, &rows(1), 0).expect_err("spins");
+        let error = instance.process(0, &rows(1), 0, &mut None).expect_err("spins");
         assert!(matches!(error, CallError::Deadline { limit, .. } if limit == Duration::from_millis(100)));
         assert!(began.elapsed() >= Duration::from_millis(100), "{:?}", began.elapsed());
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
@@ -245,7 +245,7 @@ fn a_growth_that_is_refused_and_borne_is_no_failure() {
     sandbox.case("modest", |sandbox| {
         let (_, mut instance) = start(sandbox, &modest, &Arc::default()).expect("starts");
         for _ in 0..3 {
-            instance.process(0, &rows(3), 0).expect("works without");
+            instance.process(0, &rows(3), 0, &mut None).expect("works without");
         }
         assert_eq!(instance.memory_bytes(), 16 << 16);
     });
@@ -270,7 +270,7 @@ fn memory_comes_back() {
             .map(|_| configured.instantiate(Arc::new(Lines::default())).expect("starts"))
             .collect();
         for instance in &mut instances {
-            instance.process(0, &rows(3), 0).expect("works");
+            instance.process(0, &rows(3), 0, &mut None).expect("works");
             assert_eq!(instance.memory_bytes(), 216 << 16);
         }
         assert!(
@@ -543,12 +543,12 @@ fn an_error_of_the_plugin_is_no_failure_of_the_instance() {
     });
     sandbox.case("refusing", |sandbox| {
         let (_, mut instance) = start(sandbox, &refusing, &Arc::default()).expect("starts");
-        let CallError::Refused(message) = instance.process(0, &rows(3), 0).expect_err("refuses") else {
+        let CallError::Refused(message) = instance.process(0, &rows(3), 0, &mut None).expect_err("refuses") else {
             panic!("another failure")
         };
         assert_eq!(message.len(), 4096, "cut");
         assert!(!instance.is_poisoned());
-        instance.process(0, &rows(2), 0).expect("goes on");
+        instance.process(0, &rows(2), 0, &mut None).expect("goes on");
     });
 }
 
@@ -612,7 +612,7 @@ fn metrics_and_state() {
     sandbox.case("once", |sandbox| {
         let (_, mut instance) = start(sandbox, &once, &Arc::default()).expect("starts");
         for _ in 0..2 {
-            instance.process(0, &rows(3), 0).expect("works");
+            instance.process(0, &rows(3), 0, &mut None).expect("works");
             assert_eq!(instance.metrics().len(), 1, "of the last call alone");
             assert_eq!((instance.metrics()[0].metric, instance.metrics()[0].value), (0, 2.5));
         }
@@ -636,7 +636,7 @@ fn logs() {
     sandbox.case("flood", |sandbox| {
         let lines = Arc::new(Lines::default());
         let (_, mut instance) = start(sandbox, &flood, &lines).expect("starts");
-        instance.process(0, &rows(1), 0).expect("works");
+        instance.process(0, &rows(1), 0, &mut None).expect("works");
         drop(instance);
         let written = lines.lines.lock().unwrap();
         let suppressed = *lines.suppressed.lock().unwrap();
@@ -658,7 +658,7 @@ fn logs() {
     sandbox.case("huge", |sandbox| {
         let lines = Arc::new(Lines::default());
         let (_, mut instance) = start(sandbox, &huge, &lines).expect("starts");
-        let error = instance.process(0, &rows(1), 0);
+        let error = instance.process(0, &rows(1), 0, &mut None);
         assert!(
             matches!(&error, Err(CallError::AnswerSize { .. } | CallError::Malformed { .. })),
             "{error:?}"
@@ -670,7 +670,7 @@ fn logs() {
     sandbox.case("large", |sandbox| {
         let lines = Arc::new(Lines::default());
         let (_, mut instance) = start(sandbox, &large, &lines).expect("starts");
-        instance.process(0, &rows(1), 0).expect("works");
+        instance.process(0, &rows(1), 0, &mut None).expect("works");
         let written = lines.lines.lock().unwrap();
         assert_eq!(written.len(), 1);
         assert!(written[0].1.len() <= 4096 && written[0].1.ends_with('…'));
@@ -790,7 +790,9 @@ fn wasi_is_empty() {
         let (_, mut instance) = start(sandbox, &nothing, &Arc::default()).expect("starts");
         let began = Instant::now();
         for _ in 0..3 {
-            instance.process(0, &rows(3), 1_700_000_000_000).expect("finds nothing");
+            instance
+                .process(0, &rows(3), 1_700_000_000_000, &mut None)
+                .expect("finds nothing");
         }
         assert!(began.elapsed() < Duration::from_secs(5));
     });
@@ -809,7 +811,7 @@ fn wasi_output_becomes_log_lines() {
     sandbox.case("printing", |sandbox| {
         let lines = Arc::new(Lines::default());
         let (_, mut instance) = start(sandbox, &printing, &lines).expect("starts");
-        instance.process(0, &rows(3), 0).expect("works");
+        instance.process(0, &rows(3), 0, &mut None).expect("works");
         drop(instance);
         let written: Vec<String> = lines
             .lines
@@ -831,7 +833,7 @@ fn wasi_output_becomes_log_lines() {
         let lines = Arc::new(Lines::default());
         let (_, mut instance) = start(sandbox, &flood, &lines).expect("starts");
         instance
-            .process(0, &rows(3), 0)
+            .process(0, &rows(3), 0, &mut None)
             .expect("4 MB without an end of line are one line");
         drop(instance);
         let written = lines.lines.lock().unwrap();
@@ -896,7 +898,7 @@ fn failures_leave_nothing_behind() {
         let mut settled = 0;
         for round in 0..3000 {
             let mut instance = configured.instantiate(Arc::new(Lines::default())).expect("starts");
-            instance.process(0, &rows(10), 0).expect_err("traps");
+            instance.process(0, &rows(10), 0, &mut None).expect_err("traps");
             if round == 500 {
                 settled = crate::resident_bytes();
             }
@@ -924,7 +926,7 @@ fn a_neighbour_is_not_slowed_by_runaways_on_another_thread() {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) || ended < 3 {
                 let mut instance = configured.instantiate(Arc::new(Lines::default())).expect("starts");
                 assert!(matches!(
-                    instance.process(0, &rows(1), 0),
+                    instance.process(0, &rows(1), 0, &mut None),
                     Err(CallError::Deadline { .. })
                 ));
                 ended += 1;
@@ -933,7 +935,10 @@ fn a_neighbour_is_not_slowed_by_runaways_on_another_thread() {
     });
     let batch = rows(1000);
     for _ in 0..20_000 {
-        let outputs = sandbox.honest.process(0, &batch, 0).expect("the neighbour works");
+        let outputs = sandbox
+            .honest
+            .process(0, &batch, 0, &mut None)
+            .expect("the neighbour works");
         assert_eq!(outputs.branches[0].origins.len(), 1000);
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);

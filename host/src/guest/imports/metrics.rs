@@ -1,6 +1,6 @@
 //! `metrics`: what a call records, kept until it has succeeded.
 
-use super::{Host, Misuse, Phase};
+use super::{Host, Misuse};
 use crate::guest::bindings;
 use crate::limits::METRIC_UPDATES_MAX;
 use crate::schema::MetricKind;
@@ -25,7 +25,7 @@ pub struct Updates {
 
 impl bindings::metrics::Host for Host {
     fn update(&mut self, metric: u32, value: f64) -> wasmtime::Result<()> {
-        if self.phase != Phase::Process {
+        if !self.phase.has_tables() {
             let function = self.phase.name();
             return Err(Misuse(format!(
                 "`metrics.update` was called in {function}, where only `log` may be"

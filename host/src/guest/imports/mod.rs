@@ -26,6 +26,7 @@ pub struct Host {
     pub phase: Phase,
     pub log: Arc<Mutex<LogLines>>,
     pub metrics: metrics::Updates,
+    pub state: state::State,
     /// For instances of components that import it.
     pub wasi: Option<Box<Wasi>>,
 }
@@ -39,8 +40,16 @@ pub enum Phase {
     Describe,
     /// `configure`.
     Configure,
+    /// `initial`.
+    Initial,
     /// `process`.
     Process,
+    /// `accumulate`.
+    Accumulate,
+    /// `merge`.
+    Merge,
+    /// `finish`.
+    Finish,
 }
 
 impl Phase {
@@ -50,8 +59,17 @@ impl Phase {
             Phase::Start => "the start of the instance",
             Phase::Describe => "describe",
             Phase::Configure => "configure",
+            Phase::Initial => "initial",
             Phase::Process => "process",
+            Phase::Accumulate => "accumulate",
+            Phase::Merge => "merge",
+            Phase::Finish => "finish",
         }
+    }
+
+    /// Whether it is called with tables; before, the guest may call nothing but `log`.
+    pub fn has_tables(self) -> bool {
+        !matches!(self, Phase::Start | Phase::Describe | Phase::Configure | Phase::Initial)
     }
 }
 
