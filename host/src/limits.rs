@@ -41,6 +41,8 @@ pub const STATE_FLUSH_BYTES: u64 = 32 << 20;
 pub const STATE_FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 /// A row of a store, its key left out; of a group, its accumulator.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
+/// Hopping windows that one record lies in, each a group of its own: a day by the minute.
+pub const WINDOWS_OF_RECORD_MAX: i64 = 1440;
 /// A timestamp may be so far ahead of the time at which its record was appended where the file does not say.
 pub const FUTURE_TIME_MAX: Duration = Duration::from_secs(3600);
 /// What a group notes beside an offset: Kafka's own default.

@@ -63,6 +63,7 @@ impl Catalog for PluginCatalog {
             info: loaded.info().clone(),
             kind: loaded.kind(),
             signature: configured.signature().clone(),
+            accumulator: None,
             digest: loaded.digest().to_owned(),
         };
         self.configured.entry(plugin.to_owned()).or_default().push(configured);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::limits::StageLimits;
-use crate::schema::{Info, PluginKind, Signature};
+use crate::schema::{Accumulator, Info, PluginKind, Signature};
 
 /// Who answers for plugins: the guest runtime, which loads them.
 pub trait Catalog {
@@ -23,6 +23,8 @@ pub struct Described {
     pub kind: PluginKind,
     /// What it reads, writes and keeps.
     pub signature: Signature,
+    /// Of an aggregator: what is kept for a group.
+    pub accumulator: Option<Accumulator>,
     /// SHA-256 of the component's file, in hexadecimal.
     pub digest: String,
 }

@@ -209,6 +209,7 @@ impl Catalog for Plugins {
                 PluginKind::Processor
             },
             signature,
+            accumulator: None,
             digest: "0123456789abcdef".repeat(4),
         })
     }
