@@ -47,6 +47,8 @@ pub const STATE_KEYS_MAX: u32 = 100_000;
 pub const SCAN_ROWS_MAX: u32 = 10_000;
 /// A value that a field of a store has in rows of an earlier version, as JSON.
 pub const CONSTANT_BYTES_MAX: usize = 4096;
+/// Hopping windows that one record lies in, each a group of its own: a day by the minute.
+pub const WINDOWS_OF_RECORD_MAX: i64 = 1440;
 /// A timestamp may be so far ahead of the time at which its record was appended where the file does not say.
 pub const FUTURE_TIME_MAX: Duration = Duration::from_secs(3600);
 /// What a group notes beside an offset: Kafka's own default.

@@ -210,8 +210,12 @@ impl Host {
                 allowance: Allowance::new(stage.limits.log_lines_per_second_max),
             }));
         }
-        for source in &plan.sources {
+        for source in plan.sources.iter().filter(|source| source.repartition.is_none()) {
             self.make_topic(&plan, &source.topic, source.partitions)?;
+        }
+        for (index, repartition) in plan.repartitions.iter().enumerate() {
+            let partitions = plan.repartition_partitions(index, |source| self.partitions(&source.topic));
+            self.make_topic(&plan, &plan.sources[repartition.source].topic, partitions)?;
         }
         // Before the topics that it writes are made: they would get a number of partitions that is nobody's wish.
         self.check_partitions(&plan)?;

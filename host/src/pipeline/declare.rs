@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use crate::format::Format;
 use crate::limits::{COMMIT_BYTES_MAX, COMMIT_INTERVAL, StageLimits};
+use crate::window::{Emit, Window};
 
 use super::Spanned;
 use super::config::Config;
 use super::draft::{Draft, draft, read};
+use super::plan::StateLimits;
 use super::problem::Report;
 use super::variable::Environment;
 
@@ -28,6 +30,8 @@ pub struct Pipeline {
     pub dlq: Dlq,
     /// When what was done becomes true.
     pub commit: Commit,
+    /// What state may take.
+    pub state: StateLimits,
     pub(super) declared: Declared,
 }
 
@@ -78,6 +82,10 @@ pub struct Source {
     pub key: Option<Spanned<String>>,
     /// How many partitions the topic gets if it has to be created.
     pub partitions: u32,
+    /// A timestamp may be so far ahead of the time at which its record was appended.
+    pub future_max: Duration,
+    /// When nothing has come for so long, stream time moves with the clock; `None`: it stands still.
+    pub idle: Option<Duration>,
 }
 
 /// A plugin and what it is connected to.
@@ -91,6 +99,14 @@ pub struct Stage {
     pub input: Spanned<StageInput>,
     /// The plugin's settings.
     pub config: Option<Spanned<Config>>,
+    /// A JSON Pointer to the key in the value that its records are brought together by; `None`: the record's key.
+    pub key: Option<Spanned<String>>,
+    /// How many partitions the internal topic of a stage with a `key` gets.
+    pub partitions: Option<Spanned<u32>>,
+    /// How an aggregator's groups are divided by event time.
+    pub window: Option<Spanned<Window>>,
+    /// When an aggregator's results are sent; `None`: for each group that changed, once a commit.
+    pub emit: Option<Spanned<Emit>>,
     /// Where its branches go, in the order of the file.
     pub to: Vec<(Spanned<String>, Spanned<Destination>)>,
     /// What an instance may take.

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use crate::format::{CsvOptions, Format};
-use crate::limits::StageLimits;
+use crate::limits::FUTURE_TIME_MAX;
 
-use super::declare::{Commit, Declared, Destination, Dlq, Engine, Pipeline, Sink, Source, Stage, StageInput};
-use super::grammar;
+use super::declare::{Commit, Declared, Dlq, Engine, Pipeline, Source};
+use super::keys::FILE;
+use super::plan::StateLimits;
 use super::problem::{Problem, Report};
 use super::topic::check_topic_name;
 use super::variable::Environment;
@@ -86,7 +87,7 @@ pub(super) fn draft(text: &str, file: &Path, environment: Environment<'_>) -> Dr
         };
     }
     let mut walker = Walker::new(text, environment);
-    let fields = walker.file(&grammar::FILE);
+    let fields = walker.file(&FILE);
     let declared = Declared {
         file: file.display().to_string(),
         text: text.into(),
@@ -106,11 +107,12 @@ pub(super) fn draft(text: &str, file: &Path, environment: Environment<'_>) -> Dr
 }
 
 /// Makes types of values that have the right shapes; what is left to say is about names.
-struct Drafter<'d> {
+pub(super) struct Drafter<'d> {
     is_toml: bool,
-    folder: &'d Path,
+    /// What plugins are relative to.
+    pub folder: &'d Path,
     end: Span,
-    problems: Vec<Problem>,
+    pub problems: Vec<Problem>,
 }
 
 impl Drafter<'_> {
@@ -160,6 +162,12 @@ impl Drafter<'_> {
                 .size("bytes")
                 .map_or(commit.bytes_max, |bytes| bytes as usize);
         }
+        let mut state = StateLimits::default();
+        if let Some(mut fields) = fields.section("state") {
+            let memory = fields.value.size("memory");
+            state.memory_bytes_max = memory.map_or(state.memory_bytes_max, |bytes| bytes as usize);
+            state.quota_bytes_max = fields.value.size("quota");
+        }
         let complete = complete && !sources.is_empty() && !stages.is_empty();
         complete.then_some(Pipeline {
             name,
@@ -168,6 +176,7 @@ impl Drafter<'_> {
             stages,
             dlq: dlq?,
             commit,
+            state,
             declared,
         })
     }
@@ -207,107 +216,10 @@ impl Drafter<'_> {
             timestamp: fields.text("timestamp").map(pointer),
             key: fields.text("key").map(pointer),
             partitions: fields.count("partitions").unwrap_or(1) as u32,
+            future_max: fields.duration("future").unwrap_or(FUTURE_TIME_MAX),
+            idle: fields.duration("idle"),
             name,
         })
-    }
-
-    fn stage(&mut self, name: Spanned<String>, value: Spanned<Value>) -> Option<Stage> {
-        let Value::Section(mut fields) = value.value else {
-            return None;
-        };
-        self.name("stage", &name)?;
-        let mut to = Vec::new();
-        let mut sound = true;
-        for (branch, value) in fields.named("to").map(|to| to.value.entries).unwrap_or_default() {
-            match self.destination(value) {
-                Some(destination) => to.push((branch, destination)),
-                None => sound = false,
-            }
-        }
-        let config = fields.take("config").and_then(|config| match config.value {
-            Value::Free(value) => Some(Spanned::new(value, config.span)),
-            _ => None,
-        });
-        let mut limits = StageLimits::default();
-        if let Some(mut fields) = fields.section("limits") {
-            let fields = &mut fields.value;
-            limits.memory_bytes_max = fields
-                .size("memory")
-                .map_or(limits.memory_bytes_max, |bytes| bytes as usize);
-            limits.call_time_max = fields.duration("time").unwrap_or(limits.call_time_max);
-            limits.output_bytes_max = fields.size("output").unwrap_or(limits.output_bytes_max);
-            limits.output_rows_per_row_max = fields.count("rows").unwrap_or(limits.output_rows_per_row_max);
-            limits.log_lines_per_second_max = fields
-                .count("log-lines")
-                .map_or(limits.log_lines_per_second_max, |lines| lines as u32);
-        }
-        let grants = fields.take("grant").map(texts).unwrap_or_default();
-        let plugin = fields.text("plugin");
-        let input = fields.take("input").and_then(|input| self.input(input));
-        Some(Stage {
-            plugin: plugin?.map(|plugin| self.folder.join(plugin)),
-            input: input?,
-            config,
-            to,
-            limits,
-            grants,
-            doubtful: fields.doubtful || !sound,
-            name,
-        })
-    }
-
-    fn input(&mut self, input: Spanned<Value>) -> Option<Spanned<StageInput>> {
-        let span = input.span.clone();
-        let read = match input.value {
-            Value::Named(named) => StageInput::ByName(
-                named
-                    .entries
-                    .into_iter()
-                    .map(|(name, value)| (name, texts(value)))
-                    .collect(),
-            ),
-            _ => StageInput::Only(texts(input)),
-        };
-        let empty = match &read {
-            StageInput::Only(names) => names.is_empty(),
-            StageInput::ByName(inputs) => inputs.is_empty() || inputs.iter().any(|(_, names)| names.is_empty()),
-        };
-        if empty {
-            let problem = Problem::new(span, "the stage's `input` names nothing that it could read");
-            self.problems
-                .push(problem.help("name a source, or a stage's branch as \"stage.branch\""));
-            return None;
-        }
-        Some(Spanned::new(read, span))
-    }
-
-    fn destination(&mut self, value: Spanned<Value>) -> Option<Spanned<Destination>> {
-        let span = value.span.clone();
-        let destination = match value.value {
-            Value::False => Destination::Dropped,
-            Value::Text(topic) => {
-                let topic = self.topic(Spanned::new(topic, span.clone()))?;
-                Destination::Topic(Sink {
-                    topic,
-                    format: None,
-                    partitions: None,
-                })
-            }
-            Value::Section(mut fields) => {
-                let topic = fields.text("topic");
-                let format = match fields.take("format") {
-                    Some(format) => Some(self.format(format)?),
-                    None => None,
-                };
-                Destination::Topic(Sink {
-                    topic: self.topic(topic?)?,
-                    format,
-                    partitions: fields.count("partitions").map(|count| count as u32),
-                })
-            }
-            _ => return None,
-        };
-        Some(Spanned::new(destination, span))
     }
 
     fn dlq(&mut self, fields: Option<Spanned<Fields>>, pipeline: &Spanned<String>) -> Option<Dlq> {
@@ -326,7 +238,7 @@ impl Drafter<'_> {
         })
     }
 
-    fn format(&mut self, value: Spanned<Value>) -> Option<Spanned<Format>> {
+    pub fn format(&mut self, value: Spanned<Value>) -> Option<Spanned<Format>> {
         let span = value.span.clone();
         let format = match value.value {
             Value::Text(word) if word == "csv" => {
@@ -405,7 +317,7 @@ impl Drafter<'_> {
     }
 
     /// Names of sources and stages stand before a dot in "stage.branch", in metrics and in logs.
-    fn name(&mut self, what: &str, name: &Spanned<String>) -> Option<()> {
+    pub fn name(&mut self, what: &str, name: &Spanned<String>) -> Option<()> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if !name.is_empty() && name.len() <= 64 && name.chars().all(plain) {
             return Some(());
@@ -416,7 +328,7 @@ impl Drafter<'_> {
         None
     }
 
-    fn topic(&mut self, topic: Spanned<String>) -> Option<Spanned<String>> {
+    pub fn topic(&mut self, topic: Spanned<String>) -> Option<Spanned<String>> {
         let Err(rule) = check_topic_name(&topic.value) else {
             return Some(topic);
         };
@@ -432,7 +344,7 @@ impl Drafter<'_> {
     }
 }
 
-fn texts(value: Spanned<Value>) -> Vec<Spanned<String>> {
+pub(super) fn texts(value: Spanned<Value>) -> Vec<Spanned<String>> {
     match value.value {
         Value::Text(text) => vec![Spanned::new(text, value.span)],
         Value::List(list) => list.into_iter().flat_map(texts).collect(),
@@ -449,7 +361,7 @@ fn plain_format(word: &str) -> Format {
 }
 
 /// A field's name is the pointer to that member.
-fn pointer(field: &str) -> String {
+pub(super) fn pointer(field: &str) -> String {
     if field.is_empty() || field.starts_with('/') {
         return field.into();
     }

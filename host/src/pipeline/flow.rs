@@ -1,9 +1,10 @@
 //! What the records look like on their way: formats and types, from the sources along the stages to the topics.
 
 use super::Spanned;
-use super::catalog::Described;
-use super::declare::{Destination, Pipeline, Sink, Source};
-use super::problem::{Problem, nearest, suggest};
+use super::declare::{Pipeline, Sink, Source, Stage};
+use super::exit::{Exit, ExitKind};
+use super::known::Known;
+use super::problem::{Problem, suggest};
 use super::shape::{Mismatch, Shape};
 use super::wiring::{From, Wire, Wiring};
 use crate::format::Format;
@@ -20,7 +21,7 @@ pub(super) struct Record {
 #[derive(Clone, Debug)]
 pub(super) struct Flow {
     pub sources: Vec<Vec<Record>>,
-    /// By stage of the file, then by branch.
+    /// By stage of the file, then by way out of it.
     pub branches: Vec<Vec<Vec<Record>>>,
 }
 
@@ -30,7 +31,7 @@ const WAYS_MAX: usize = 64;
 /// Follows the records through stages that are all known and in order.
 pub(super) fn follow(
     pipeline: &Pipeline,
-    described: &[Option<Described>],
+    known: &[Option<Known>],
     wiring: &Wiring,
     order: &[usize],
     problems: &mut Vec<Problem>,
@@ -45,24 +46,42 @@ pub(super) fn follow(
         branches: vec![Vec::new(); pipeline.stages.len()],
     };
     for &at in order {
-        let Some(described) = &described[at] else { continue };
-        let mut branches = vec![Vec::new(); described.signature.branches.len()];
+        let Some(Known { described, exits, .. }) = &known[at] else {
+            continue;
+        };
+        let stage = &pipeline.stages[at];
+        let mut branches = vec![Vec::new(); exits.len()];
         for wire in &wiring.wires[at] {
             let Some(records) = flow.of(wire.from) else { continue };
             let input = wire
                 .input
                 .and_then(|input| described.signature.inputs.get(input as usize));
-            for record in records {
+            for arriving in records {
+                // With a key of its own a stage sees its records as they are read from its internal topic.
+                let entering = match &stage.key {
+                    None => arriving.clone(),
+                    Some(key) => {
+                        let problem = no_such_key(stage, key, wire, arriving);
+                        problems.extend(problem.filter(|problem| !problems.contains(problem)));
+                        arriving.rekeyed()
+                    }
+                };
                 for mapped in input.iter().flat_map(|input| &input.fields) {
-                    let problem = unreadable(pipeline, at, wire, record, mapped);
+                    let problem = unreadable(pipeline, at, wire, &entering, mapped);
                     problems.extend(problem.filter(|problem| !problems.contains(problem)));
                 }
-                for (branch, ways) in described.signature.branches.iter().zip(&mut branches) {
+                for (Exit { branch, kind }, ways) in exits.iter().zip(&mut branches) {
+                    let record = if *kind == ExitKind::Unkeyed {
+                        arriving
+                    } else {
+                        &entering
+                    };
                     way(pipeline, at, wire, record, branch, ways, problems);
                 }
             }
         }
-        for (branch, ways) in described.signature.branches.iter().zip(&mut branches) {
+        problems.extend(two_formats(stage, &wiring.wires[at], &flow));
+        for (Exit { branch, .. }, ways) in exits.iter().zip(&mut branches) {
             one_format(pipeline, at, branch, ways, problems);
         }
         flow.branches[at] = branches;
@@ -78,6 +97,16 @@ impl Flow {
             From::Branch { stage, branch } => self.branches[stage].get(branch?)?,
         };
         (!records.is_empty()).then_some(records)
+    }
+}
+
+impl Record {
+    /// The same behind a stage's `key`: keys are text.
+    fn rekeyed(&self) -> Record {
+        Record {
+            value: self.value.clone(),
+            key: Shape::unknown(Format::Text),
+        }
     }
 }
 
@@ -209,6 +238,7 @@ fn unreadable(pipeline: &Pipeline, at: usize, wire: &Wire, record: &Record, mapp
                 wire.reference, shape.format
             );
             let help = match (part, &shape.format) {
+                ("key", _) if stage.key.is_some() => "a stage's `key` makes text keys, which are read as a whole",
                 ("key", _) => "where keys are JSON, say `key-format = \"json\"` at the source",
                 (_, Format::Csv(_)) => "a CSV cell is one plain value",
                 _ => "where values are JSON, say `format = \"json\"` at the source",
@@ -218,6 +248,95 @@ fn unreadable(pipeline: &Pipeline, at: usize, wire: &Wire, record: &Record, mapp
                 .help(help)
         }
     })
+}
+
+/// Why the field of a stage's `key` cannot be read from the records of a wire.
+fn no_such_key(stage: &Stage, key: &Spanned<String>, wire: &Wire, record: &Record) -> Option<Problem> {
+    let field = Field {
+        name: "key".into(),
+        field_type: key_type(&record.value.format),
+        optional: false,
+    };
+    let says = format!("`key` of the stage `{}` is {:?}", stage.name, key.value);
+    if let Err(fault) = check_pointer(key) {
+        return Some(Problem::new(key.span.clone(), format!("{says}: {fault}")));
+    }
+    let problem =
+        |message: String, here: String| Problem::new(key.span.clone(), message).also(wire.reference.span.clone(), here);
+    let reference = &wire.reference;
+    Some(match record.value.read(key, &field).err()? {
+        Mismatch::Absent(members) => {
+            let (has, what) = match wire.from {
+                From::Source(_) => ("has no such column", "its columns"),
+                From::Branch { .. } => ("does not have it", "it has"),
+            };
+            let names: Vec<&str> = members.iter().map(String::as_str).collect();
+            problem(
+                format!("{says}, but `{reference}` {has}"),
+                format!("no `{}` in here", key.value),
+            )
+            .help(suggest(key, names, what))
+        }
+        Mismatch::Type { written, by } => problem(
+            format!("{says}, but {by} writes {written} above it, which has no members"),
+            format!("{written} comes from here"),
+        )
+        .help("name a field that the records have"),
+        Mismatch::Format(why) => {
+            let format = &record.value.format;
+            let help = match format {
+                Format::Csv(_) => "a CSV cell is one plain value",
+                _ => "where values are JSON, say `format = \"json\"` at the source; `key = \"\"` takes the whole value",
+            };
+            problem(
+                format!("{says}, but what `{reference}` gives is {format}, which {why}"),
+                format!("{format} comes from here"),
+            )
+            .help(help)
+        }
+    })
+}
+
+/// As what a key is read from values of a format.
+fn key_type(format: &Format) -> FieldType {
+    match format {
+        Format::Json => FieldType::Json,
+        Format::Raw => FieldType::Bytes,
+        Format::Text | Format::Csv(_) => FieldType::Text,
+    }
+}
+
+/// Values of different formats that would come to an input through one internal topic.
+fn two_formats(stage: &Stage, wires: &[Wire], flow: &Flow) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut seen: Vec<(&Wire, &Format)> = Vec::new();
+    for wire in wires.iter().filter(|_| stage.key.is_some()) {
+        // Where one branch has several, that was said there.
+        let Some(record) = flow.of(wire.from).and_then(|records| records.first()) else {
+            continue;
+        };
+        let format = &record.value.format;
+        let first = seen.iter().find(|(other, _)| other.input == wire.input);
+        if let Some((first, other)) = first.filter(|(_, other)| *other != format) {
+            let (other, other_columns) = (other.to_string(), format.to_string() == other.to_string());
+            let detail = if other_columns {
+                " with other columns".into()
+            } else {
+                format!(" and {format}")
+            };
+            let message = format!(
+                "values of two formats come to the stage `{}` through its internal topic: {other}{detail}",
+                stage.name
+            );
+            problems.push(
+                Problem::new(wire.reference.span.clone(), message)
+                    .also(first.reference.span.clone(), format!("{other} comes from here"))
+                    .help("a topic has one format: read the inputs in a stage each, or give their sources the same format"),
+            );
+        }
+        seen.push((wire, format));
+    }
+    problems
 }
 
 fn type_help(written: &str, read: FieldType) -> String {
@@ -343,89 +462,4 @@ fn check_pointer(pointer: &str) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Branches of the file that the plugin does not have, and branches of the plugin that go nowhere.
-pub(super) fn check_branches(
-    pipeline: &Pipeline,
-    described: &[Option<Described>],
-    wiring: &Wiring,
-    problems: &mut Vec<Problem>,
-) {
-    for (at, (stage, described)) in pipeline.stages.iter().zip(described).enumerate() {
-        let Some(described) = described else { continue };
-        let branches = &described.signature.branches;
-        let names: Vec<&str> = branches.iter().map(|branch| branch.name.as_str()).collect();
-        for (name, _) in stage.to.iter().filter(|(name, _)| !names.contains(&name.as_str())) {
-            let message = format!(
-                "the plugin `{}` of the stage `{}` has no branch `{name}`",
-                described.info.name, stage.name
-            );
-            let help = suggest(name, names.iter().copied(), "its branches");
-            problems.push(
-                Problem::new(name.span.clone(), message)
-                    .label("unknown branch")
-                    .help(help),
-            );
-        }
-        for (index, branch) in branches.iter().enumerate() {
-            let this = From::Branch {
-                stage: at,
-                branch: Some(index),
-            };
-            let reader = wiring.wires.iter().flatten().find(|wire| wire.from == this);
-            let mapped = stage.to.iter().find(|(name, _)| name.value == branch.name);
-            let misnamed = stage
-                .to
-                .iter()
-                .any(|(name, _)| nearest(name, names.iter().copied()) == Some(&branch.name));
-            match (mapped, reader) {
-                (None, None) if wiring.complete && !stage.doubtful && !misnamed => {
-                    let message = format!(
-                        "the branch `{}` of the stage `{}` goes nowhere",
-                        branch.name, stage.name
-                    );
-                    let key = toml_key(&branch.name);
-                    let help = format!(
-                        "under [stage.{}.to] add `{key} = \"topic\"`, or `{key} = false` to drop its records, or let a stage read \"{}.{}\"",
-                        stage.name, stage.name, branch.name
-                    );
-                    problems.push(
-                        Problem::new(stage.name.span.clone(), message)
-                            .label(format!("`{}` is not mapped", branch.name))
-                            .help(help),
-                    );
-                }
-                (
-                    Some((
-                        _,
-                        Spanned {
-                            value: Destination::Dropped,
-                            span,
-                        },
-                    )),
-                    Some(wire),
-                ) => {
-                    let message = format!(
-                        "the branch `{}` of the stage `{}` is dropped, and read",
-                        branch.name, stage.name
-                    );
-                    let problem = Problem::new(span.clone(), message)
-                        .label("dropped here")
-                        .also(wire.reference.span.clone(), "read here");
-                    problems.push(problem.help("remove the `false`: a branch that a stage reads needs no topic"));
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-/// A name as a key of TOML.
-fn toml_key(name: &str) -> String {
-    let bare = !name.is_empty()
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
-    if bare { name.into() } else { format!("{name:?}") }
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::grammar::{FILE, Section, Shape};
+use super::grammar::{Section, Shape};
+use super::keys::FILE;
 
 /// The JSON Schema (2020-12) of a pipeline file.
 pub fn json_schema() -> Value {

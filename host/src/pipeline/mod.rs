@@ -5,15 +5,20 @@ mod check;
 mod config;
 mod declare;
 mod draft;
+mod exit;
 mod explain;
 mod flow;
 mod grammar;
 mod json_schema;
+mod keys;
+mod known;
 mod plan;
+mod planner;
 mod problem;
 mod quantity;
 mod shape;
 mod spanned;
+mod stage;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -27,9 +32,12 @@ pub use config::Config;
 pub use declare::{Commit, Destination, Dlq, Engine, Pipeline, Sink, Source, Stage, StageInput};
 pub use explain::{Explanation, explain};
 pub use json_schema::json_schema;
-pub use plan::{Feed, Origin, Plan, PlannedBranch, PlannedSink, PlannedSource, PlannedStage, StageEntry};
+pub use plan::{
+    Feed, Origin, Plan, PlannedBranch, PlannedSink, PlannedSource, PlannedStage, Repartition, RepartitionFeed,
+    StageEntry, StateLimits, WINDOW_BOUNDS,
+};
 pub use problem::{Label, Problem, Report};
 pub use quantity::{duration, size};
 pub use spanned::{Span, Spanned};
-pub use topic::check_topic_name;
+pub use topic::{changelog_topic, check_topic_name, repartition_topic};
 pub use variable::Environment;

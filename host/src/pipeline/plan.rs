@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::format::Format;
 use crate::limits::StageLimits;
-use crate::schema::{Accumulator, Info, PluginKind, Signature};
+use crate::schema::{Accumulator, Branch, Field, FieldType, Info, MappedField, Place, PluginKind, Signature};
 use crate::window::{Emit, Window};
 
 use super::config::Config;
@@ -73,9 +73,11 @@ pub struct Repartition {
     pub key_from: String,
     /// Index in [`Plan::stages`] of the stage whose key it is.
     pub stage: usize,
+    /// Index in its signature's inputs.
+    pub input: u32,
     /// Index in [`Plan::sources`] of the source that reads the topic; it has the topic's name.
     pub source: usize,
-    /// How many partitions the topic gets; `None`: as many as the largest of the sources of the file.
+    /// How many partitions the topic gets; `None`: see [`Plan::repartition_partitions`].
     pub partitions: Option<u32>,
 }
 
@@ -172,6 +174,82 @@ pub enum Origin {
         /// Index in its branches.
         branch: usize,
     },
+    /// What came too late for an earlier stage, as it came in: [`PlannedStage::late`].
+    Late {
+        /// Index in [`Plan::stages`].
+        stage: usize,
+    },
+    /// What has no key where an earlier stage needs one, as it came in: [`PlannedStage::unkeyed`].
+    Unkeyed {
+        /// Index in [`Plan::stages`].
+        stage: usize,
+    },
+}
+
+impl Origin {
+    /// The stage that it comes out of.
+    pub const fn stage(self) -> Option<usize> {
+        match self {
+            Origin::Source(_) => None,
+            Origin::Branch { stage, .. } | Origin::Late { stage } | Origin::Unkeyed { stage } => Some(stage),
+        }
+    }
+}
+
+impl Plan {
+    /// The repartitions that records of an origin are written to, by index.
+    pub fn repartitions_of(&self, origin: Origin) -> impl Iterator<Item = usize> {
+        let feeds = move |repartition: &Repartition| repartition.from.iter().any(|feed| feed.from == origin);
+        let repartitions = self.repartitions.iter().enumerate();
+        repartitions
+            .filter(move |(_, repartition)| feeds(repartition))
+            .map(|(index, _)| index)
+    }
+
+    /// How many partitions the topic of a repartition gets. Where the file does not say: as many as the sources of the
+    /// file that it meets in a stage, or as another repartition that it meets there and of which the file says it;
+    /// else as many as the largest of the file's sources. `partitions` tells how many a topic of these has.
+    pub fn repartition_partitions(&self, index: usize, partitions: impl Fn(&PlannedSource) -> u32) -> u32 {
+        let repartition = &self.repartitions[index];
+        let said = |source: &usize| match self.sources[*source].repartition {
+            None => Some(partitions(&self.sources[*source])),
+            Some(other) => self.repartitions[other].partitions,
+        };
+        let meets = || {
+            let together = self.subtopologies.iter().find(|all| all.contains(&repartition.source));
+            together.into_iter().flatten().find_map(said)
+        };
+        let of_file = self.sources.iter().filter(|source| source.repartition.is_none());
+        let largest = || of_file.map(&partitions).max().unwrap_or(1);
+        repartition.partitions.or_else(meets).unwrap_or_else(largest)
+    }
+}
+
+impl PlannedStage {
+    /// A branch of the signature as its values are written: with the bounds of the window behind its fields, where
+    /// there is one.
+    pub fn written_branch(&self, branch: &Branch) -> Branch {
+        written_branch(branch, self.window.is_some())
+    }
+}
+
+/// What the host adds to the results of windows: the bounds, as members of the value.
+pub const WINDOW_BOUNDS: [&str; 2] = ["window_start", "window_end"];
+
+pub(super) fn written_branch(branch: &Branch, windowed: bool) -> Branch {
+    let bound = |name: &str| MappedField {
+        field: Field {
+            name: name.into(),
+            field_type: FieldType::Time,
+            optional: false,
+        },
+        place: Place::Value(format!("/{name}")),
+    };
+    let mut branch = branch.clone();
+    if windowed {
+        branch.fields.extend(WINDOW_BOUNDS.map(bound));
+    }
+    branch
 }
 
 /// Where the rows of a branch go; to nothing at all if the file drops it.

@@ -71,6 +71,11 @@ pub(super) fn show_duration(duration: Duration) -> String {
     format!("{}{unit}", ms / u128::from(*factor))
 }
 
+/// The same for milliseconds, of which there are no negative ones.
+pub(super) fn show_duration_ms(ms: i64) -> String {
+    show_duration(Duration::from_millis(ms.unsigned_abs()))
+}
+
 /// A size in the largest unit that divides it, as [`size`] reads it back.
 pub(super) fn show_size(bytes: u64) -> String {
     let divides = |(_, unit): &&(&str, u64)| bytes != 0 && bytes.is_multiple_of(*unit);

@@ -6,7 +6,8 @@ use std::time::Duration;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::config::Config;
-use super::grammar::{Key, SECTIONS, Section, Shape};
+use super::grammar::{Key, Section, Shape};
+use super::keys::SECTIONS;
 use super::problem::{Problem, suggest};
 use super::quantity::{duration, show_duration, show_size, size};
 use super::variable::{Environment, Expanded, expand};

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Spanned;
-use super::catalog::Described;
 use super::declare::{Pipeline, Stage, StageInput};
+use super::exit::{ExitKind, host_branch_help};
+use super::known::Known;
 use super::problem::{Problem, suggest};
 
 /// A reference that was found: what it points at, as indices in the pipeline file's order.
@@ -21,11 +22,20 @@ pub(super) struct Wire {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum From {
     Source(usize),
-    /// `branch` is `None` if the plugin is unknown.
+    /// `branch` is an index in the stage's exits; `None` if the plugin is unknown.
     Branch {
         stage: usize,
         branch: Option<usize>,
     },
+}
+
+/// An input that is fed through an internal topic, as its stage has a key of its own.
+#[derive(Clone, Debug)]
+pub(super) struct Rekeyed {
+    pub stage: usize,
+    pub input: u32,
+    /// Which of the stage's wires feed it.
+    pub wires: Vec<usize>,
 }
 
 /// All wires of all stages.
@@ -37,16 +47,16 @@ pub(super) struct Wiring {
 }
 
 /// Finds what the stages' inputs refer to.
-pub(super) fn wire(pipeline: &Pipeline, described: &[Option<Described>], problems: &mut Vec<Problem>) -> Wiring {
+pub(super) fn wire(pipeline: &Pipeline, known: &[Option<Known>], problems: &mut Vec<Problem>) -> Wiring {
     let mut wiring = Wiring {
         wires: Vec::new(),
         complete: true,
     };
-    for (stage, described_stage) in pipeline.stages.iter().zip(described) {
+    for (stage, known_stage) in pipeline.stages.iter().zip(known) {
         let mut wires: Vec<Wire> = Vec::new();
-        for (input, references) in inputs(stage, described_stage.as_ref(), problems) {
+        for (input, references) in inputs(stage, known_stage.as_ref(), problems) {
             for reference in references {
-                match find(pipeline, described, &reference) {
+                match find(pipeline, known, &reference) {
                     Ok(from) => match wires.iter().find(|wire| wire.input == input && wire.from == from) {
                         Some(first) => problems.push(
                             Problem::new(
@@ -73,8 +83,8 @@ pub(super) fn wire(pipeline: &Pipeline, described: &[Option<Described>], problem
 type Inputs = Vec<(Option<u32>, Vec<Spanned<String>>)>;
 
 /// Which references feed which of the plugin's inputs.
-fn inputs(stage: &Stage, described: Option<&Described>, problems: &mut Vec<Problem>) -> Inputs {
-    let Some(described) = described else {
+fn inputs(stage: &Stage, known: Option<&Known>, problems: &mut Vec<Problem>) -> Inputs {
+    let Some(described) = known.map(|known| &known.described) else {
         let all = match &stage.input.value {
             StageInput::Only(references) => vec![references.clone()],
             StageInput::ByName(inputs) => inputs.iter().map(|(_, references)| references.clone()).collect(),
@@ -132,16 +142,11 @@ fn inputs(stage: &Stage, described: Option<&Described>, problems: &mut Vec<Probl
 }
 
 /// What a reference points at; an error without a problem if that was told elsewhere.
-fn find(
-    pipeline: &Pipeline,
-    described: &[Option<Described>],
-    reference: &Spanned<String>,
-) -> Result<From, Option<Problem>> {
+fn find(pipeline: &Pipeline, known: &[Option<Known>], reference: &Spanned<String>) -> Result<From, Option<Problem>> {
     let stage_at = |name: &str| pipeline.stages.iter().position(|stage| stage.name.value == name);
     let branches = |stage: usize| {
-        described[stage]
-            .iter()
-            .flat_map(|described| described.signature.branches.iter().map(|branch| branch.name.as_str()))
+        let exits = known[stage].iter().flat_map(|known| &known.exits);
+        exits.map(|exit| exit.branch.name.as_str())
     };
     let unknown = |message: String, help: String| {
         Err(Some(
@@ -183,7 +188,7 @@ fn find(
                 let help = suggest(name, pipeline.stages.iter().map(|stage| stage.name.as_str()), "stages");
                 return unknown(format!("no stage is called `{name}`"), help);
             };
-            if described[stage].is_none() {
+            if known[stage].is_none() {
                 return Ok(From::Branch { stage, branch: None });
             }
             match branches(stage).position(|known| known == branch) {
@@ -192,7 +197,8 @@ fn find(
                     branch: Some(branch),
                 }),
                 None => {
-                    let help = suggest(branch, branches(stage).collect::<Vec<_>>(), "its branches");
+                    let help = host_branch_help(branch)
+                        .unwrap_or_else(|| suggest(branch, branches(stage).collect::<Vec<_>>(), "its branches"));
                     unknown(format!("the stage `{name}` has no branch `{branch}`"), help)
                 }
             }
@@ -260,23 +266,65 @@ impl Wiring {
         problem.help("a record would never leave it: let one of them read something else")
     }
 
-    /// For each stage the sources whose records reach it, ascending.
-    pub fn sources(&self, order: &[usize]) -> Vec<BTreeSet<usize>> {
-        let mut reaching = vec![BTreeSet::new(); self.wires.len()];
+    /// The inputs of stages with a key of their own, in the order of the file.
+    pub fn rekeyed(&self, pipeline: &Pipeline) -> Vec<Rekeyed> {
+        let mut rekeyed: Vec<Rekeyed> = Vec::new();
+        let keyed = |stage: usize| pipeline.stages[stage].key.is_some();
+        for (stage, wires) in self.wires.iter().enumerate().filter(|(stage, _)| keyed(*stage)) {
+            for (at, wire) in wires.iter().enumerate() {
+                let Some(input) = wire.input else { continue };
+                match rekeyed.iter_mut().find(|one| (one.stage, one.input) == (stage, input)) {
+                    Some(one) => one.wires.push(at),
+                    None => rekeyed.push(Rekeyed {
+                        stage,
+                        input,
+                        wires: vec![at],
+                    }),
+                }
+            }
+        }
+        rekeyed
+    }
+
+    /// Which sources reach which stages; those that read internal topics stand behind the file's `sources`, in the
+    /// order of `rekeyed`.
+    pub fn sources(&self, known: &[Known], order: &[usize], sources: usize, rekeyed: &[Rekeyed]) -> Reaching {
+        let mut reaching = Reaching {
+            within: vec![BTreeSet::new(); self.wires.len()],
+            arriving: vec![BTreeSet::new(); self.wires.len()],
+        };
+        let unkeyed = |stage: usize, branch: Option<usize>| {
+            branch.is_some_and(|branch| known[stage].exits[branch].kind == ExitKind::Unkeyed)
+        };
         for &stage in order {
-            let mut sources = BTreeSet::new();
+            let mut reached: BTreeSet<usize> = BTreeSet::new();
             for wire in &self.wires[stage] {
                 match wire.from {
                     From::Source(source) => {
-                        sources.insert(source);
+                        reached.insert(source);
                     }
-                    From::Branch { stage, .. } => sources.extend(&reaching[stage]),
+                    // What has no key never comes into the internal topic.
+                    From::Branch { stage, branch } if unkeyed(stage, branch) => {
+                        reached.extend(&reaching.arriving[stage]);
+                    }
+                    From::Branch { stage, .. } => reached.extend(&reaching.within[stage]),
                 }
             }
-            reaching[stage] = sources;
+            let own = rekeyed.iter().enumerate().filter(|(_, one)| one.stage == stage);
+            let own: BTreeSet<usize> = own.map(|(at, _)| sources + at).collect();
+            reaching.within[stage] = if own.is_empty() { reached.clone() } else { own };
+            reaching.arriving[stage] = reached;
         }
         reaching
     }
+}
+
+/// For each stage of the file the sources whose records reach it.
+pub(super) struct Reaching {
+    /// In its own tasks: of a stage with a key of its own those that read its internal topics.
+    pub within: Vec<BTreeSet<usize>>,
+    /// Before its own key is given.
+    pub arriving: Vec<BTreeSet<usize>>,
 }
 
 /// The stages that these wires come from.

@@ -86,7 +86,7 @@ impl PipelineRuntime {
         for ((planned, configured), log) in plan.stages.iter().zip(configured).zip(logs) {
             let feeds = planned.feeds.iter().map(|feed| match feed.from {
                 Origin::Source(_) => 1,
-                Origin::Branch { stage, .. } => ways[stage],
+                Origin::Branch { stage, .. } | Origin::Late { stage } | Origin::Unkeyed { stage } => ways[stage],
             });
             let ways_here = feeds.fold(0, u32::saturating_add);
             ways.push(ways_here);

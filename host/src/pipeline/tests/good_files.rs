@@ -9,7 +9,8 @@ use super::plugins::Plugins;
 use super::{environment, load_text, parse, plan};
 use crate::format::{CsvOptions, Format};
 use crate::limits::StageLimits;
-use crate::pipeline::grammar::{FILE, Key, Section, Shape};
+use crate::pipeline::grammar::{Key, Section, Shape};
+use crate::pipeline::keys::FILE;
 use crate::pipeline::{Destination, Engine, Origin, Pipeline, StageEntry, StageInput, explain, json_schema};
 
 /// As short as a person would write it.
