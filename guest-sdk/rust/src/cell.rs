@@ -176,8 +176,9 @@ impl Number for Time {
     }
 }
 
-/// One complete JSON value, as text. A JSON `null` is a null cell: read it as `Option<Json>`.
-#[derive(Clone, PartialEq, Eq)]
+/// One complete JSON value, as text. A JSON `null` is a null cell: read it as `Option<Json>`. Two are the same if
+/// their texts are.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Json<'a>(Cow<'a, str>);
 
 impl<'a> Json<'a> {
@@ -197,6 +198,15 @@ impl<'a> Json<'a> {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same, borrowing nothing: to keep it.
+    pub fn into_owned(self) -> Json<'static> {
+        Json(Cow::Owned(self.0.into_owned()))
+    }
+
+    pub(crate) fn borrowed(&self) -> Json<'_> {
+        Json(Cow::Borrowed(&self.0))
     }
 
     /// What the text says.

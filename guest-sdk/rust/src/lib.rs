@@ -65,6 +65,7 @@
 // So that the derive macros and the bindings name this crate by one path, also within it.
 extern crate self as millstream_sdk;
 
+mod aggregator;
 pub mod bindings;
 mod cell;
 pub mod column;
@@ -79,9 +80,13 @@ mod plugin;
 mod processor;
 mod row;
 pub mod schema;
+pub mod state;
+mod store;
+mod stored;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
+pub use aggregator::{Accumulated, Accumulator, Aggregator, Groups};
 pub use cell::{Cell, Json, Time};
 pub use config::{Config, Pointer};
 pub use dynamic::{AnyCell, AnyColumns, AnyRow};
@@ -91,6 +96,8 @@ pub use output::{Branches, Emission, Output};
 pub use plugin::{Instance, Plugin, config_schema};
 pub use processor::{BatchProcessor, Processor};
 pub use row::{Batch, Fields, Input};
+pub use store::{AnyStore, Entry, Scan, Store};
+pub use stored::{AsJson, Key, Stored};
 
 /// Tables as they cross; see [`schema`] for what their columns mean.
 pub mod table {
@@ -103,8 +110,8 @@ pub mod prelude {
     pub use crate::metrics::{Counter, Gauge, Histogram};
     pub use crate::schema::{FieldType, Place, Signature};
     pub use crate::{
-        Batch, BatchProcessor, Branches, Config, Context, Error, Fields, Inputs, Json, Output, Plugin, Pointer,
-        Processor, Result, Time, bail, ensure, log,
+        Aggregator, AnyStore, AsJson, Batch, BatchProcessor, Branches, Config, Context, Error, Fields, Inputs, Json,
+        Output, Plugin, Pointer, Processor, Result, Store, Time, bail, ensure, log,
     };
 }
 
@@ -130,58 +137,121 @@ pub mod __private {
 
     /// Holds a type against what its macro needs, where the macro cannot.
     pub const fn assert_processor<P: crate::BatchProcessor>() {}
+
+    /// As [`assert_processor`].
+    pub const fn assert_aggregator<P: crate::Aggregator>() {}
 }
 
-/// Makes a processor the plugin of this crate: its component's name, version and summary are the package's.
+/// Makes a type the plugin of this crate: `export!(Split)` a processor, `export!(Count as aggregator)` an aggregator. The
+/// component's name, version and summary are the package's.
 ///
 /// The crate's type must be `cdylib` (and `rlib`, so that tests can use it).
 #[macro_export]
 macro_rules! export {
     ($plugin:ty) => {
+        $crate::export!($plugin as processor);
+    };
+    ($plugin:ty as processor) => {
         const _: () = $crate::__private::assert_processor::<$plugin>();
 
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             use $crate::bindings::processor::exports::millstream::plugin as exports;
-            use $crate::schema::{Info, Signature};
             use $crate::table::{Outputs, Table};
 
-            ::std::thread_local! {
-                static INSTANCE: ::std::cell::RefCell<::std::option::Option<$crate::Instance<$plugin>>> =
-                    const { ::std::cell::RefCell::new(::std::option::Option::None) };
-            }
-
-            struct Component;
-
-            impl exports::lifecycle::Guest for Component {
-                fn describe() -> Info {
-                    $crate::__private::describe::<$plugin>(
-                        ::core::env!("CARGO_PKG_NAME"),
-                        ::core::env!("CARGO_PKG_VERSION"),
-                        ::core::env!("CARGO_PKG_DESCRIPTION"),
-                    )
-                }
-
-                fn configure(
-                    config: ::std::string::String,
-                ) -> ::core::result::Result<Signature, ::std::string::String> {
-                    let instance = $crate::Instance::<$plugin>::configure(&config)?;
-                    let signature = instance.signature().clone();
-                    INSTANCE.set(::std::option::Option::Some(instance));
-                    ::core::result::Result::Ok(signature)
-                }
-            }
+            $crate::__export_lifecycle!($plugin, configure);
 
             impl exports::processor::Guest for Component {
                 fn process(input: u32, rows: Table) -> ::core::result::Result<Outputs, ::std::string::String> {
-                    INSTANCE.with_borrow_mut(|instance| match instance {
-                        ::std::option::Option::Some(instance) => instance.process(input, &rows),
-                        ::std::option::Option::None => ::core::result::Result::Err("`configure` was not called".into()),
-                    })
+                    instance(|instance| instance.process(input, &rows))
                 }
             }
 
     $crate::bindings::processor::export_processor!(Component with_types_in $crate::bindings::processor);
         };
+    };
+    ($plugin:ty as aggregator) => {
+        const _: () = $crate::__private::assert_aggregator::<$plugin>();
+
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            use $crate::bindings::aggregator::exports::millstream::plugin as exports;
+            use $crate::table::{Outputs, Table};
+            use $crate::{Accumulated, Accumulator};
+
+            $crate::__export_lifecycle!($plugin, configure_aggregator);
+
+            impl exports::aggregator::Guest for Component {
+                fn initial() -> Accumulator {
+                    match instance(|instance| ::core::result::Result::Ok(instance.initial())) {
+                        ::core::result::Result::Ok(accumulator) => accumulator,
+                        ::core::result::Result::Err(problem) => ::core::panic!("{problem}"),
+                    }
+                }
+
+                fn accumulate(
+                    input: u32,
+                    accumulators: Table,
+                    groups: ::std::vec::Vec<u8>,
+                    rows: Table,
+                ) -> ::core::result::Result<Accumulated, ::std::string::String> {
+                    instance(|instance| instance.accumulate(input, &accumulators, &groups, &rows))
+                }
+
+                fn merge(left: Table, right: Table) -> ::core::result::Result<Table, ::std::string::String> {
+                    instance(|instance| instance.merge(&left, &right))
+                }
+
+                fn finish(accumulators: Table) -> ::core::result::Result<Outputs, ::std::string::String> {
+                    instance(|instance| instance.finish(&accumulators))
+                }
+            }
+
+    $crate::bindings::aggregator::export_aggregator!(Component with_types_in $crate::bindings::aggregator);
+        };
+    };
+}
+
+/// The instance of a component, and `lifecycle`, which is the same for all kinds.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_lifecycle {
+    ($plugin:ty, $configure:ident) => {
+        ::std::thread_local! {
+            static INSTANCE: ::std::cell::RefCell<::std::option::Option<$crate::Instance<$plugin>>> =
+                const { ::std::cell::RefCell::new(::std::option::Option::None) };
+        }
+
+        fn instance<T>(
+            call: impl ::core::ops::FnOnce(
+                &mut $crate::Instance<$plugin>,
+            ) -> ::core::result::Result<T, ::std::string::String>,
+        ) -> ::core::result::Result<T, ::std::string::String> {
+            INSTANCE.with_borrow_mut(|instance| match instance {
+                ::std::option::Option::Some(instance) => call(instance),
+                ::std::option::Option::None => ::core::result::Result::Err("`configure` was not called".into()),
+            })
+        }
+
+        struct Component;
+
+        impl exports::lifecycle::Guest for Component {
+            fn describe() -> $crate::schema::Info {
+                $crate::__private::describe::<$plugin>(
+                    ::core::env!("CARGO_PKG_NAME"),
+                    ::core::env!("CARGO_PKG_VERSION"),
+                    ::core::env!("CARGO_PKG_DESCRIPTION"),
+                )
+            }
+
+            fn configure(
+                config: ::std::string::String,
+            ) -> ::core::result::Result<$crate::schema::Signature, ::std::string::String> {
+                let instance = $crate::Instance::<$plugin>::$configure(&config)?;
+                let signature = instance.signature().clone();
+                INSTANCE.set(::std::option::Option::Some(instance));
+                ::core::result::Result::Ok(signature)
+            }
+        }
     };
 }

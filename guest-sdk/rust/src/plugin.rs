@@ -3,7 +3,8 @@
 use crate::config::Config;
 use crate::error::Result;
 use crate::metrics::Registered;
-use crate::schema::{MappedField, Signature};
+use crate::schema::{Field, MappedField, Signature};
+use crate::store::AnyStore;
 use std::fmt;
 
 use millstream_sdk_bindings::millstream::plugin::schema::Info;
@@ -24,6 +25,26 @@ pub trait Plugin: Sized + 'static {
     /// # Errors
     /// Refuses the configuration, in words for the author of the pipeline.
     fn configure(config: Self::Config) -> Result<Self>;
+
+    /// Shows its stores, always the same in the same order; derived for a plugin that is its own configuration.
+    /// Otherwise a [`Store`](crate::Store) that is not shown here cannot be used:
+    ///
+    /// ```
+    /// use millstream_sdk::prelude::*;
+    /// # #[derive(Config)] struct Settings;
+    /// # struct Deduplicate { seen: Store<String, ()> }
+    /// # impl Plugin for Deduplicate {
+    /// #     type Config = Settings;
+    /// #     fn configure(_: Settings) -> Result<Self> { Ok(Deduplicate { seen: Store::new("seen") }) }
+    ///
+    /// fn stores(&mut self, show: &mut dyn FnMut(&mut dyn AnyStore)) {
+    ///     show(&mut self.seen);
+    /// }
+    /// # }
+    /// ```
+    fn stores(&mut self, show: &mut dyn FnMut(&mut dyn AnyStore)) {
+        let _ = show;
+    }
 }
 
 /// What `describe` answers; for the `export!` macro.
@@ -67,13 +88,31 @@ impl<P> fmt::Debug for Instance<P> {
 }
 
 impl<P: Plugin> Instance<P> {
-    /// Makes the plugin and completes its signature by `signature`.
-    pub(crate) fn new(config: &str, signature: impl FnOnce(&P) -> Result<Signature, String>) -> Result<Self, String> {
+    /// Makes the plugin and completes its signature, which so far is what its types say, by `change`.
+    pub(crate) fn new(
+        config: &str,
+        mut signature: Signature,
+        change: impl FnOnce(&P, &mut Signature) -> Result<(), String>,
+    ) -> Result<Self, String> {
         crate::log::log_panics();
         let config = crate::config::parse::<P::Config>(config)?;
         let (plugin, metrics) = crate::metrics::registering(|| P::configure(config));
-        let plugin = plugin.map_err(|error| error.to_string())?;
-        let mut signature = signature(&plugin)?;
+        let mut plugin = plugin.map_err(|error| error.to_string())?;
+        plugin.stores(&mut |store| signature.stores.push(store.declare()));
+        let derived = signature.stores.clone();
+        change(&plugin, &mut signature)?;
+        if signature.stores.len() < derived.len() {
+            return Err("`signature` took away stores, which the code has".into());
+        }
+        for (declared, derived) in signature.stores.iter().zip(&derived) {
+            same_columns(&derived.name, &declared.key, &derived.key)?;
+            same_columns(&derived.name, &declared.value, &derived.value)?;
+        }
+        let mut number = 0;
+        plugin.stores(&mut |store| {
+            store.open(number, &signature.stores[number as usize]);
+            number += 1;
+        });
         signature.metrics = metrics.declared();
         Ok(Instance {
             plugin,
@@ -87,12 +126,20 @@ impl<P: Plugin> Instance<P> {
         &self.signature
     }
 
-    /// Runs one call; its metrics count only if it succeeds.
+    /// Runs one call; its metrics and what it changed in stores count only if it succeeds.
     pub(crate) fn call<T>(&mut self, call: impl FnOnce(&mut P, &Signature) -> Result<T, String>) -> Result<T, String> {
+        // Nothing is left of a call before, unless a panic ended it that a test has caught.
+        self.plugin.stores(&mut |store| store.forget());
         let result = call(&mut self.plugin, &self.signature);
         match result {
-            Ok(_) => self.metrics.flush(),
-            Err(_) => self.metrics.discard(),
+            Ok(_) => {
+                self.plugin.stores(&mut |store| store.flush());
+                self.metrics.flush();
+            }
+            Err(_) => {
+                self.plugin.stores(&mut |store| store.forget());
+                self.metrics.discard();
+            }
         }
         result
     }
@@ -115,4 +162,15 @@ pub(crate) fn same_types(what: &str, fields: &[MappedField], derived: &[MappedFi
         }
     }
     Ok(())
+}
+
+/// Holds the fields of a store that a plugin may have changed against those that its code has.
+fn same_columns(store: &str, fields: &[Field], derived: &[Field]) -> Result<(), String> {
+    let types = |fields: &[Field]| -> Vec<_> { fields.iter().map(|field| (field.type_, field.optional)).collect() };
+    match types(fields) == types(derived) {
+        true => Ok(()),
+        false => Err(format!(
+            "store {store:?}: `signature` changed its fields, but the code did not"
+        )),
+    }
 }

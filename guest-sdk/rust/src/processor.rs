@@ -5,6 +5,7 @@ use crate::output::{Branches, Output};
 use crate::plugin::{Instance, Plugin, same_types};
 use crate::row::{Batch, Input};
 use crate::schema::Signature;
+use crate::store;
 use crate::table::Table;
 use millstream_sdk_bindings::millstream::plugin::output::Outputs;
 
@@ -21,11 +22,18 @@ pub trait Processor: Plugin {
         let _ = signature;
     }
 
+    /// Names the keys of its stores that [`process`](Self::process) will ask for in this row, by
+    /// [`Store::prefetch`](crate::Store::prefetch): it is shown all rows of a batch before any is processed, and the
+    /// keys are fetched at once. It is only a matter of speed.
+    fn prefetch(&mut self, row: <Self::Input as Input>::Row<'_>) {
+        let _ = row;
+    }
+
     /// Says what becomes of a row: what it emits. A row that emits nothing is dropped.
     ///
     /// # Errors
-    /// The row goes to the dead-letter queue with the error's message; what it emitted is taken back, and the other
-    /// rows go on.
+    /// The row goes to the dead-letter queue with the error's message; what it emitted and what it changed in stores is
+    /// taken back, and the other rows go on.
     fn process(&mut self, row: <Self::Input as Input>::Row<'_>, out: &mut Output<Self::Output>) -> Result<()>;
 }
 
@@ -46,7 +54,7 @@ pub trait BatchProcessor: Plugin {
         let _ = signature;
     }
 
-    /// Says what becomes of the rows of a batch.
+    /// Says what becomes of the rows of a batch. Of a row that is failed here, what was changed in stores stays.
     ///
     /// # Errors
     /// The whole call fails and nothing of it counts. The host calls again with parts of the batch until it has
@@ -64,11 +72,27 @@ impl<P: Processor> BatchProcessor for P {
 
     #[inline]
     fn process_batch(&mut self, batch: &Batch<'_, P::Input>, out: &mut Output<P::Output>) -> Result<()> {
+        let mut has_stores = false;
+        self.stores(&mut |_| has_stores = true);
+        if !has_stores {
+            for (row, cells) in batch.rows() {
+                if let Err(error) = self.process(cells, out.at(row)) {
+                    out.fail(error);
+                }
+            }
+            return Ok(());
+        }
+        for (_, cells) in batch.rows() {
+            self.prefetch(cells);
+        }
         for (row, cells) in batch.rows() {
+            store::next_row();
             if let Err(error) = self.process(cells, out.at(row)) {
                 out.fail(error);
+                self.stores(&mut |store| store.undo());
             }
         }
+        store::no_row();
         Ok(())
     }
 }
@@ -79,16 +103,15 @@ impl<P: BatchProcessor> Instance<P> {
     /// # Errors
     /// Why the configuration is refused.
     pub fn configure(config: &str) -> Result<Self, String> {
-        Instance::new(config, |plugin: &P| {
-            let mut signature = Signature {
-                inputs: P::Input::inputs(),
-                branches: P::Output::branches(),
-                stores: Vec::new(),
-                metrics: Vec::new(),
-            };
-            plugin.signature(&mut signature);
-            check::<P>(&signature)?;
-            Ok(signature)
+        let signature = Signature {
+            inputs: P::Input::inputs(),
+            branches: P::Output::branches(),
+            stores: Vec::new(),
+            metrics: Vec::new(),
+        };
+        Instance::new(config, signature, |plugin: &P, signature| {
+            plugin.signature(signature);
+            check::<P::Input, P::Output>(signature)
         })
     }
 
@@ -113,18 +136,18 @@ impl<P: BatchProcessor> Instance<P> {
 }
 
 /// Whether the code can work with a signature that the plugin changed.
-fn check<P: BatchProcessor>(signature: &Signature) -> Result<(), String> {
-    let (inputs, branches) = (P::Input::inputs(), P::Output::branches());
+pub(crate) fn check<I: Input, B: Branches>(signature: &Signature) -> Result<(), String> {
+    let (inputs, branches) = (I::inputs(), B::branches());
     if signature.inputs.len() != inputs.len() || signature.branches.len() != branches.len() {
         return Err("`signature` added or took away inputs or branches, which the code has not".into());
     }
     for (at, (input, derived)) in signature.inputs.iter().zip(&inputs).enumerate() {
-        if !P::Input::is_dynamic(at) {
+        if !I::is_dynamic(at) {
             same_types(&format!("input {:?}", input.name), &input.fields, &derived.fields)?;
         }
     }
     for (at, (branch, derived)) in signature.branches.iter().zip(&branches).enumerate() {
-        if !P::Output::is_dynamic(at) {
+        if !B::is_dynamic(at) {
             same_types(&format!("branch {:?}", branch.name), &branch.fields, &derived.fields)?;
         }
     }

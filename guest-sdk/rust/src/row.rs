@@ -1,7 +1,7 @@
 //! Rows and the streams that they come from.
 
 use crate::column::Cells;
-use crate::schema::{self, MappedField};
+use crate::schema::{self, Carried, MappedField};
 use crate::table::Table;
 
 /// A row's fields: their names, types and places, and how they lie in columns. Derived.
@@ -23,6 +23,14 @@ pub trait Fields {
     /// The fields, in the order of the columns.
     fn fields() -> Vec<MappedField>;
 
+    /// Where each field comes from in a row that an earlier version of the plugin kept in a store.
+    fn carry_over() -> Vec<Carried> {
+        Self::fields()
+            .into_iter()
+            .map(|mapped| Carried::Same(mapped.field.name))
+            .collect()
+    }
+
     /// Views of the columns of a table with such fields.
     ///
     /// # Errors
@@ -34,6 +42,24 @@ pub trait Fields {
 
     /// Appends a row to columns of these fields.
     fn write(row: Self::Row<'_>, columns: &mut [Cells]);
+}
+
+/// A row without fields: for a plugin that reads nothing of its records, and for a store that is a set of keys.
+impl Fields for () {
+    type Row<'a> = ();
+    type Columns<'a> = ();
+
+    fn fields() -> Vec<MappedField> {
+        Vec::new()
+    }
+
+    fn columns<'a>(_: &'a Table, _: &[MappedField]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn read<'a>((): &Self::Columns<'a>, _: usize) -> Self::Row<'a> {}
+
+    fn write((): Self::Row<'_>, _: &mut [Cells]) {}
 }
 
 /// What a plugin reads: a row type, or a `#[derive(Inputs)]` enum with one for each stream.

@@ -27,5 +27,5 @@
 //! ```
 
 pub use millstream_sdk_bindings::millstream::plugin::schema::{
-    Branch, Field, FieldType, Info, Input, MappedField, Metric, MetricKind, Place, Signature, Store, ValueBase,
+    Branch, Carried, Field, FieldType, Info, Input, MappedField, Metric, MetricKind, Place, Signature, Store, ValueBase,
 };

@@ -42,10 +42,63 @@
 //! assert_eq!(outcome.failures(), ["a ride cannot cost -1"]);
 //! assert_eq!(outcome.undecoded[0].message, "field \"amount\" (value:/amount) is missing");
 //! ```
+//!
+//! Stores are in memory; they outlive a batch, and a test sees and sets their rows:
+//!
+//! ```
+//! use millstream_sdk::prelude::*;
+//! use millstream_sdk::testing::Tester;
+//! use serde_json::json;
+//!
+//! #[derive(Config, Plugin)]
+//! struct Balance {
+//!     balances: Store<String, i64>,
+//! }
+//!
+//! #[derive(Fields)]
+//! struct Booking<'a> {
+//!     account: &'a str,
+//!     amount: i64,
+//! }
+//!
+//! #[derive(Branches)]
+//! enum Out {
+//!     Booked { balance: i64 },
+//! }
+//!
+//! impl Processor for Balance {
+//!     type Input = Booking<'static>;
+//!     type Output = Out;
+//!
+//!     fn prefetch(&mut self, booking: Booking<'_>) {
+//!         self.balances.prefetch(booking.account);
+//!     }
+//!
+//!     fn process(&mut self, booking: Booking<'_>, out: &mut Output<Out>) -> Result<()> {
+//!         let balance = self.balances.entry(booking.account).or_default();
+//!         *balance += booking.amount;
+//!         ensure!(*balance >= 0, "{} cannot be paid by {}", booking.amount, booking.account);
+//!         out.emit(Out::Booked { balance: *balance });
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let mut tester = Tester::<Balance>::new(json!({})).unwrap();
+//! tester.put("balances", "ann".to_owned(), 5_i64);
+//! let bookings = [("ann", -3), ("ann", -3), ("bob", 1)].map(|(account, amount)| json!({"account": account, "amount": amount}));
+//! let outcome = tester.process("input", bookings).unwrap();
+//! assert_eq!(outcome.failures(), ["-3 cannot be paid by ann"]);
+//! assert_eq!(tester.rows::<String, i64>("balances"), [("ann".to_owned(), 2), ("bob".to_owned(), 1)]);
+//! assert_eq!(outcome.state_calls, 2, "one fetches, one writes");
+//! ```
+//!
+//! For aggregators there are [`aggregate`] and [`AggregatorTester`].
 
+mod aggregate;
 mod decode;
 mod encode;
 mod record;
+mod state;
 
 use std::collections::BTreeMap;
 
@@ -54,9 +107,12 @@ use crate::log::Level;
 use crate::plugin::Instance;
 use crate::processor::BatchProcessor;
 use crate::schema::Signature;
-use crate::table::Outputs;
+use crate::stored::{Stored, table};
+use crate::table::{Failure, Outputs};
 
+pub use aggregate::{AggregatorTester, aggregate};
 pub use record::Record;
+pub(crate) use state::Stores;
 
 /// What became of the records of a call.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,6 +127,8 @@ pub struct Outcome {
     pub log: Vec<(Level, String)>,
     /// What the metrics were told, by their names.
     pub metrics: BTreeMap<String, Vec<f64>>,
+    /// How often stores were called: once to fetch and once to write, where a processor prefetches all keys.
+    pub state_calls: usize,
 }
 
 /// A record that goes to the dead-letter queue.
@@ -102,10 +160,64 @@ impl Outcome {
         self.branch(branch).iter().map(Record::json_value).collect()
     }
 
+    /// The keys of a branch's records, as text, and their values, as JSON: mostly of an aggregator's results.
+    ///
+    /// # Panics
+    /// If the plugin has no such branch, a key is no text or a value is not JSON.
+    pub fn keyed(&self, branch: &str) -> Vec<(&str, serde_json::Value)> {
+        let pair = |record| (text_key(record), Record::json_value(record));
+        self.branch(branch).iter().map(pair).collect()
+    }
+
     /// Why the plugin refused the records that it did.
     pub fn failures(&self) -> Vec<&str> {
         self.failed.iter().map(|refused| refused.message.as_str()).collect()
     }
+
+    /// Takes over what the plugin told its host in a call.
+    fn hear(&mut self, signature: &Signature) {
+        self.log = host::take_lines();
+        for (metric, value) in host::take_updates() {
+            let name = signature.metrics[metric as usize].name.clone();
+            self.metrics.entry(name).or_default().push(value);
+        }
+    }
+
+    /// Takes over the rows that failed; `rows` says which record each row was.
+    fn refuse(&mut self, rows: &[usize], failed: Vec<Failure>) -> Result<(), String> {
+        for failure in failed {
+            let Some(&record) = rows.get(failure.row as usize) else {
+                return Err(format!("row {} failed, but {} went in", failure.row, rows.len()));
+            };
+            self.failed.push(Refused {
+                record,
+                message: failure.message,
+            });
+        }
+        Ok(())
+    }
+
+    /// Puts a later outcome behind this one; `records` came before its own.
+    fn append(&mut self, later: Outcome, records: usize) {
+        let moved = |refused: Refused| Refused {
+            record: refused.record + records,
+            ..refused
+        };
+        for (branch, later) in later.branches {
+            self.branches.entry(branch).or_default().extend(later);
+        }
+        self.failed.extend(later.failed.into_iter().map(moved));
+        self.undecoded.extend(later.undecoded.into_iter().map(moved));
+        self.log.extend(later.log);
+        for (metric, later) in later.metrics {
+            self.metrics.entry(metric).or_default().extend(later);
+        }
+        self.state_calls += later.state_calls;
+    }
+}
+
+fn text_key(record: &Record) -> &str {
+    std::str::from_utf8(record.key.as_deref().unwrap_or_default()).expect("a key that is text")
 }
 
 /// Configures a processor and gives it records, in one batch.
@@ -126,12 +238,15 @@ pub fn run<P: BatchProcessor>(
     tester.process(&input, records)
 }
 
-/// A configured processor, for several batches or inputs.
-pub struct Tester<P>(Instance<P>);
+/// A configured processor and its stores, for several batches or inputs.
+pub struct Tester<P> {
+    instance: Instance<P>,
+    stores: Stores,
+}
 
 impl<P> std::fmt::Debug for Tester<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+        self.instance.fmt(f)
     }
 }
 
@@ -145,12 +260,13 @@ impl<P: BatchProcessor> Tester<P> {
         for branch in &instance.signature().branches {
             encode::check(branch)?;
         }
-        Ok(Tester(instance))
+        let stores = Stores::new(&instance.signature().stores);
+        Ok(Tester { instance, stores })
     }
 
     /// What the plugin reads, writes and shows.
     pub fn signature(&self) -> &Signature {
-        self.0.signature()
+        self.instance.signature()
     }
 
     /// Gives the processor records of an input, in one batch.
@@ -163,27 +279,32 @@ impl<P: BatchProcessor> Tester<P> {
         records: impl IntoIterator<Item = impl Into<Record>>,
     ) -> Result<Outcome, String> {
         let records: Vec<Record> = records.into_iter().map(Into::into).collect();
-        let signature = self.0.signature().clone();
+        let signature = self.instance.signature().clone();
         let Some(index) = signature.inputs.iter().position(|stream| stream.name == input) else {
             return Err(format!("there is no input {input:?}"));
         };
         let (table, rows, undecoded) = decode::decode(&signature.inputs[index].fields, &records);
         host::take_lines();
         host::take_updates();
+        let mut outcome = Outcome {
+            undecoded,
+            ..Outcome::default()
+        };
         let outputs = match table.rows {
             // As the host, which never calls with no rows.
             0 => None,
-            _ => Some(self.0.process(index as u32, &table)?),
+            _ => {
+                // What a call that fails has changed is dropped.
+                host::replace_stores(self.stores.clone());
+                let outputs = self.instance.process(index as u32, &table);
+                let stores = host::replace_stores(Stores::none());
+                let outputs = outputs?;
+                outcome.state_calls = stores.calls - self.stores.calls;
+                self.stores = stores;
+                Some(outputs)
+            }
         };
-        let mut outcome = Outcome {
-            undecoded,
-            log: host::take_lines(),
-            ..Outcome::default()
-        };
-        for (metric, value) in host::take_updates() {
-            let name = signature.metrics[metric as usize].name.clone();
-            outcome.metrics.entry(name).or_default().push(value);
-        }
+        outcome.hear(&signature);
         for branch in &signature.branches {
             outcome.branches.insert(branch.name.clone(), Vec::new());
         }
@@ -191,6 +312,58 @@ impl<P: BatchProcessor> Tester<P> {
             fill(&mut outcome, &signature, &records, &rows, outputs)?;
         }
         Ok(outcome)
+    }
+
+    /// Gives the processor records of an input, in batches of at most `rows` records: whatever the batches, the outcome
+    /// is to be the same.
+    ///
+    /// # Errors
+    /// As [`process`](Self::process).
+    pub fn process_by(
+        &mut self,
+        rows: usize,
+        input: &str,
+        records: impl IntoIterator<Item = impl Into<Record>>,
+    ) -> Result<Outcome, String> {
+        let records: Vec<Record> = records.into_iter().map(Into::into).collect();
+        let mut outcome = Outcome::default();
+        for (batch, records) in records.chunks(rows.max(1)).enumerate() {
+            outcome.append(self.process(input, records.iter().cloned())?, batch * rows.max(1));
+        }
+        Ok(outcome)
+    }
+
+    /// The rows of a store, in the order of their keys.
+    ///
+    /// # Panics
+    /// If there is no such store, or its rows are others.
+    pub fn rows<K: Stored, V: Stored>(&self, store: &str) -> Vec<(K, V)> {
+        let (keys, values) = self.stores.rows(store);
+        let keys_view = K::columns(&keys).expect("such keys");
+        let values_view = V::columns(&values).expect("such values");
+        let row = |row| (K::read(&keys_view, row), V::read(&values_view, row));
+        (0..keys.rows as usize).map(row).collect()
+    }
+
+    /// Puts a row into a store.
+    ///
+    /// # Panics
+    /// If there is no such store, or its rows are others.
+    pub fn put<K: Stored, V: Stored>(&mut self, store: &str, key: K, value: V) {
+        let number = self.stores.number(store);
+        let keys = table(&K::fields("key"), std::iter::once(&key));
+        let values = table(&V::fields("value"), std::iter::once(&value));
+        self.stores.put(number, &keys, &values);
+    }
+
+    /// Takes a row out of a store, as its time to live does.
+    ///
+    /// # Panics
+    /// If there is no such store, or its keys are others.
+    pub fn remove<K: Stored>(&mut self, store: &str, key: K) {
+        let number = self.stores.number(store);
+        self.stores
+            .delete(number, &table(&K::fields("key"), std::iter::once(&key)));
     }
 }
 
@@ -228,14 +401,5 @@ fn fill(
         let emitted_records = encode::encode(branch, &emitted.columns, origins.iter().map(|&row| &records[rows[row]]))?;
         outcome.branches.insert(branch.name.clone(), emitted_records);
     }
-    for failure in outputs.failed {
-        let Some(&record) = rows.get(failure.row as usize) else {
-            return Err(format!("row {} failed, but {} went in", failure.row, rows.len()));
-        };
-        outcome.failed.push(Refused {
-            record,
-            message: failure.message,
-        });
-    }
-    Ok(())
+    outcome.refuse(rows, outputs.failed)
 }

@@ -1,6 +1,6 @@
 //! What helps to change a derived signature.
 
-use crate::millstream::plugin::schema::{Branch, Field, FieldType, Input, MappedField, Place, Signature};
+use crate::millstream::plugin::schema::{Branch, Field, FieldType, Input, MappedField, Place, Signature, Store};
 
 impl Signature {
     /// The input of that name.
@@ -22,6 +22,17 @@ impl Signature {
         match self.branches.iter_mut().find(|branch| branch.name == name) {
             Some(branch) => branch,
             None => panic!("there is no branch {name:?}"),
+        }
+    }
+
+    /// The store of that name.
+    ///
+    /// # Panics
+    /// If there is none: the names are those in the plugin's own code.
+    pub fn store_mut(&mut self, name: &str) -> &mut Store {
+        match self.stores.iter_mut().find(|store| store.name == name) {
+            Some(store) => store,
+            None => panic!("there is no store {name:?}"),
         }
     }
 }

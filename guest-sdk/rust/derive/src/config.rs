@@ -9,10 +9,16 @@ use syn::{Data, DataEnum, DeriveInput, Error, Expr, Fields, FieldsNamed, Ident, 
 
 use crate::attribute;
 use crate::name::kebab_case;
+use crate::store;
 
 pub(crate) fn derive_plugin(input: DeriveInput) -> Result<TokenStream> {
     no_generics(&input, "a plugin")?;
     let ident = &input.ident;
+    let stores = match &input.data {
+        Data::Struct(data) => data.fields.iter().filter(|field| store::is_store(field)).collect(),
+        _ => Vec::new(),
+    };
+    let stores = stores.into_iter().map(|field| &field.ident);
     Ok(quote! {
         #[automatically_derived]
         impl ::millstream_sdk::Plugin for #ident {
@@ -20,6 +26,11 @@ pub(crate) fn derive_plugin(input: DeriveInput) -> Result<TokenStream> {
 
             fn configure(config: Self) -> ::millstream_sdk::Result<Self> {
                 ::core::result::Result::Ok(config)
+            }
+
+            fn stores(&mut self, show: &mut dyn ::core::ops::FnMut(&mut dyn ::millstream_sdk::AnyStore)) {
+                let _ = &show;
+                #(show(&mut self.#stores);)*
             }
         }
     })
@@ -149,7 +160,10 @@ fn is_literal(expression: &Expr) -> bool {
 }
 
 fn settings(ident: &Ident, named: &FieldsNamed, description: &str) -> Result<TokenStream> {
-    let settings = named.named.iter().map(Setting::of).collect::<Result<Vec<_>>>()?;
+    let (stores, settings): (Vec<_>, Vec<_>) = named.named.iter().partition(|field| store::is_store(field));
+    let stores = store::made(&stores)?;
+    let settings = settings.into_iter().map(Setting::of).collect::<Result<Vec<_>>>()?;
+    let nothing = settings.is_empty();
     let mut seen = HashSet::new();
     for setting in &settings {
         if !seen.insert(&setting.name) {
@@ -166,6 +180,8 @@ fn settings(ident: &Ident, named: &FieldsNamed, description: &str) -> Result<Tok
     let properties = settings.iter().map(Setting::property_tokens);
     let indices = 0..settings.len();
     Ok(quote! {
+        const NOTHING: bool = #nothing;
+
         fn schema() -> ::millstream_sdk::__private::serde_json::Value {
             ::millstream_sdk::config::object_schema(#description, ::std::vec![#(#properties),*])
         }
@@ -179,7 +195,7 @@ fn settings(ident: &Ident, named: &FieldsNamed, description: &str) -> Result<Tok
             let __members = ::millstream_sdk::config::Members::of(value, NAMES, at, problems)?;
             // All are read before any is asked for, so that all mistakes are found.
             #(let #idents = __members.read::<#types>(#indices, #defaults, at, problems);)*
-            ::core::option::Option::Some(#ident { #(#idents: #idents?),* })
+            ::core::option::Option::Some(#ident { #(#idents: #idents?,)* #stores })
         }
     })
 }

@@ -6,7 +6,7 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Error, Fields, FieldsNamed, Ident, LitStr, Result, Type, Visibility};
+use syn::{Data, DeriveInput, Error, Expr, Fields, FieldsNamed, Ident, LitStr, Result, Token, Type, Visibility};
 
 use crate::attribute;
 use crate::lifetime::{RowLifetime, to_static};
@@ -30,6 +30,8 @@ pub(crate) struct RowField {
     ty: Type,
     name: String,
     place: Place,
+    /// The value of `Carried` for it.
+    carried: TokenStream,
 }
 
 enum Place {
@@ -97,12 +99,14 @@ impl RowField {
             || Place::Value(format!("/{}", name_in_path(&ident))),
             |(_, place)| place,
         );
+        let carried = carried(field, &name)?;
         Ok(RowField {
             ident,
             visibility: field.vis.clone(),
             ty: field.ty.clone(),
             name,
             place,
+            carried,
         })
     }
 
@@ -171,6 +175,31 @@ impl RowField {
     }
 }
 
+/// Where the field comes from in a row of an earlier version: `#[carry_over(…)]`, or its own name.
+fn carried(field: &syn::Field, name: &str) -> Result<TokenStream> {
+    let same = |name: &str| quote!(::millstream_sdk::schema::Carried::Same(#name.into()));
+    let mut carried = None;
+    attribute::items(&field.attrs, "carry_over", &["from", "default"], |item, meta| {
+        let found = match item {
+            "from" => same(&attribute::text(meta)?.value()),
+            _ if meta.input.peek(Token![=]) => {
+                let default: Expr = meta.value()?.parse()?;
+                quote! {
+                    ::millstream_sdk::schema::Carried::Constant(
+                        ::millstream_sdk::__private::serde_json::json!(#default).to_string()
+                    )
+                }
+            }
+            _ => quote!(::millstream_sdk::schema::Carried::Constant("null".into())),
+        };
+        match carried.replace(found) {
+            None => Ok(()),
+            Some(_) => Err(meta.error("a field comes `from` another, or has a `default`")),
+        }
+    })?;
+    Ok(carried.unwrap_or_else(|| same(name)))
+}
+
 /// The name of a member that is named like the field.
 fn name_in_path(ident: &Ident) -> String {
     ident.unraw().to_string()
@@ -210,6 +239,7 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
         .iter()
         .map(|field| format!("The column of [`{ident}::{}`].", field.ident));
     let mapped = fields.iter().map(RowField::mapped);
+    let carried = fields.iter().map(|field| &field.carried);
     let assertions = fields.iter().map(RowField::assertion);
     let indices = 0..fields.len();
     let writes = write(&fields, quote!(columns));
@@ -231,6 +261,10 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
 
             fn fields() -> ::std::vec::Vec<::millstream_sdk::schema::MappedField> {
                 ::std::vec![#(#mapped),*]
+            }
+
+            fn carry_over() -> ::std::vec::Vec<::millstream_sdk::schema::Carried> {
+                ::std::vec![#(#carried),*]
             }
 
             fn columns<#lifetime>(

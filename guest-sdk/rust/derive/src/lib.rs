@@ -7,6 +7,7 @@ mod fields;
 mod inputs;
 mod lifetime;
 mod name;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,26 @@ use syn::{DeriveInput, parse_macro_input};
 ///
 /// The macro also makes `RideColumns`, which has a typed view for each field.
 ///
+/// A struct that borrows nothing and is [`Clone`] can also be the key or the value of a store, or an accumulator; the
+/// places then mean nothing. A row that an earlier version of the plugin wrote becomes one of this version field by
+/// field, by their names; `#[carry_over(from = "old_name")]` takes another field, `#[carry_over(default = 0)]` is for a
+/// field that was not there, `#[carry_over(default)]` for one that is then null:
+///
+/// ```
+/// use millstream_sdk::prelude::*;
+///
+/// #[derive(Fields, Clone, Default)]
+/// struct Fares {
+///     count: i64,
+///     #[carry_over(from = "sum")]
+///     total: f64,
+///     #[carry_over(default = 0)]
+///     refused: i64,
+///     #[carry_over(default)]
+///     last: Option<Time>,
+/// }
+/// ```
+///
 /// ```
 /// use millstream_sdk::prelude::*;
 ///
@@ -44,7 +65,7 @@ use syn::{DeriveInput, parse_macro_input};
 ///     at: Time,
 /// }
 /// ```
-#[proc_macro_derive(Fields, attributes(field))]
+#[proc_macro_derive(Fields, attributes(field, carry_over))]
 pub fn fields(input: TokenStream) -> TokenStream {
     expand(fields::derive(parse_macro_input!(input as DeriveInput)))
 }
@@ -108,6 +129,8 @@ pub fn branches(input: TokenStream) -> TokenStream {
 /// descriptions in the JSON Schema. `#[config(default = 40.0)]` or `#[config(default)]` make a setting one that may
 /// be left out, as `Option` does; `#[config(name = "…")]` renames it.
 ///
+/// Fields of the type `Store`, or with `#[store(…)]`, are no settings but stores, which are made empty.
+///
 /// ```
 /// use millstream_sdk::prelude::*;
 ///
@@ -127,13 +150,14 @@ pub fn branches(input: TokenStream) -> TokenStream {
 ///     Up,
 /// }
 /// ```
-#[proc_macro_derive(Config, attributes(config))]
+#[proc_macro_derive(Config, attributes(config, store))]
 pub fn config(input: TokenStream) -> TokenStream {
     expand(config::derive(parse_macro_input!(input as DeriveInput)))
 }
 
-/// Makes a type that derives `Config` a plugin that is its own configuration.
-#[proc_macro_derive(Plugin)]
+/// Makes a type that derives `Config` a plugin that is its own configuration. Its fields of the type `Store` are its
+/// stores.
+#[proc_macro_derive(Plugin, attributes(store))]
 pub fn plugin(input: TokenStream) -> TokenStream {
     expand(config::derive_plugin(parse_macro_input!(input as DeriveInput)))
 }
