@@ -16,12 +16,14 @@
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
+use std::iter::Peekable;
 use std::ops::Bound;
+use std::vec::IntoIter;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use smallvec::SmallVec;
 
-use super::codec::{RowRef, read_start};
+use super::codec::{RowRef, WINDOW_BYTES, read_start, write_start};
 use crate::window::StreamTime;
 
 /// Most keys and rows are numbers: they need no memory of their own.
@@ -238,42 +240,87 @@ impl Hot {
         Ok((found, complete))
     }
 
-    /// Goes through the rows of windows that start before `before_ms`, from the first of those that start at `from_ms` or
-    /// later, in the order of start and key. Closing them is up to the caller: they are dropped with
-    /// [`Hot::drop_windows`] when the commit that closes them is true.
+    /// The first window that starts from `from_ms` on and before `before_ms` and has a row.
     ///
     /// # Errors
     /// Where the local store cannot be read.
-    pub fn windows_between(
+    pub fn next_window(&self, from_ms: i64, before_ms: i64, cold: &dyn Cold) -> Result<Option<i64>, ColdError> {
+        if from_ms >= before_ms {
+            return Ok(None);
+        }
+        let hot = self.windows.range(from_ms..before_ms).map(|(start, _)| *start).next();
+        let mut first = hot;
+        if !self.complete {
+            let rows = cold.range(Bound::Included(&start_bytes(from_ms)), 1)?;
+            let cold = rows.first().and_then(|(key, _)| Some(read_start(key)?.0));
+            first = hot.into_iter().chain(cold.filter(|&start| start < before_ms)).min();
+        }
+        Ok(first)
+    }
+
+    /// The rows of a window, in the order of their keys, behind the key `after`.
+    pub fn window(&self, start_ms: i64, after: Option<&[u8]>) -> WindowCursor {
+        let slots = self.windows.get(&start_ms).map_or(&[][..], Vec::as_slice);
+        let key = |at: &u32| self.slots[*at as usize].as_ref().map_or(&[][..], |slot| &slot.key[..]);
+        let mut slots: Vec<u32> = slots
+            .iter()
+            .copied()
+            .filter(|at| after.is_none_or(|after| key(at) > after))
+            .collect();
+        slots.sort_unstable_by(|a, b| key(a).cmp(key(b)));
+        WindowCursor {
+            start_ms,
+            slots: slots.into_iter().peekable(),
+            cold: Vec::new().into_iter().peekable(),
+            cold_after: (!self.complete).then(|| match after {
+                Some(after) => Bound::Excluded(after.to_vec()),
+                None => Bound::Included(start_bytes(start_ms)),
+            }),
+        }
+    }
+
+    /// The next rows of a window, at most `limit`; none at its end. Nothing may have been written or dropped since the
+    /// cursor was made.
+    ///
+    /// # Errors
+    /// Where the local store cannot be read.
+    pub fn window_rows(
         &self,
-        from_ms: i64,
-        before_ms: i64,
+        cursor: &mut WindowCursor,
+        limit: usize,
         cold: &dyn Cold,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ColdError> {
-        let mut found = Vec::new();
-        let hot = self.windows.range(from_ms..before_ms.max(from_ms));
-        for slot in hot.flat_map(|(_, slots)| slots) {
-            if let Some(slot) = &self.slots[*slot as usize]
-                && let Some(row) = slot.row()
+        let mut rows = Vec::new();
+        while rows.len() < limit {
+            if cursor.cold.peek().is_none()
+                && let Some(after) = cursor.cold_after.take()
             {
-                found.push((slot.key.to_vec(), row.to_vec()));
+                let mut more = cold.range(after.as_ref().map(Vec::as_slice), COLD_ROWS)?;
+                let end = more.len() < COLD_ROWS;
+                let last = more.last().map(|(key, _)| key.clone());
+                let of_window = |key: &[u8]| read_start(key).is_some_and(|(start, _)| start == cursor.start_ms);
+                let is_end = end || !last.as_deref().is_some_and(of_window);
+                more.retain(|(key, _)| of_window(key));
+                cursor.cold_after = last.filter(|_| !is_end).map(Bound::Excluded);
+                cursor.cold = more.into_iter().peekable();
+                continue;
             }
+            let slot = cursor.slots.peek().and_then(|&at| self.slots[at as usize].as_ref());
+            let hot_first = match (slot, cursor.cold.peek()) {
+                (None, None) => break,
+                (Some(slot), Some((key, _))) => slot.key[..] <= key[..],
+                (slot, _) => slot.is_some(),
+            };
+            let Some(slot) = slot.filter(|_| hot_first) else {
+                rows.extend(cursor.cold.next());
+                continue;
+            };
+            // The one in memory is as new or newer.
+            cursor.cold.next_if(|(key, _)| key[..] == slot.key[..]);
+            cursor.slots.next();
+            rows.extend(slot.row().map(|row| (slot.key.to_vec(), row.to_vec())));
         }
-        if !self.complete {
-            let mut from = Vec::new();
-            super::codec::write_start(from_ms, &mut from);
-            self.cold_rows(Bound::Included(&from), cold, |key, row| {
-                if read_start(key).is_none_or(|(start, _)| start >= before_ms) {
-                    return false;
-                }
-                if self.find(key).is_none() {
-                    found.push((key.to_vec(), row.to_vec()));
-                }
-                true
-            })?;
-        }
-        found.sort_unstable();
-        Ok(found)
+        Ok(rows)
     }
 
     /// Drops the windows that start before `before_ms`: what is in them counts no more.
@@ -603,22 +650,41 @@ impl Hot {
         cold: &dyn Cold,
         mut take: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), ColdError> {
-        /// Rows that are read from the local store at a time.
-        const ROWS: usize = 256;
-        let mut rows = cold.range(from, ROWS)?;
+        let mut rows = cold.range(from, COLD_ROWS)?;
         loop {
             for (key, row) in &rows {
                 if !take(key, row) {
                     return Ok(());
                 }
             }
-            if rows.len() < ROWS {
+            if rows.len() < COLD_ROWS {
                 return Ok(());
             }
             let last = rows.pop().map(|(key, _)| key).unwrap_or_default();
-            rows = cold.range(Bound::Excluded(&last), ROWS)?;
+            rows = cold.range(Bound::Excluded(&last), COLD_ROWS)?;
         }
     }
+}
+
+/// Where one is in the rows of a window.
+#[derive(Debug)]
+pub struct WindowCursor {
+    start_ms: i64,
+    /// What is in memory, in the order of keys.
+    slots: Peekable<IntoIter<u32>>,
+    /// What was read of the local store.
+    cold: Peekable<IntoIter<(Vec<u8>, Vec<u8>)>>,
+    /// What is to be read there next.
+    cold_after: Option<Bound<Vec<u8>>>,
+}
+
+/// Rows that are read from the local store at a time.
+const COLD_ROWS: usize = 256;
+
+fn start_bytes(start_ms: i64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(WINDOW_BYTES);
+    write_start(start_ms, &mut key);
+    key
 }
 
 /// How a walk over rows ended.

@@ -1,6 +1,26 @@
-//! Keyed state: the rows that stages keep.
+//! Keyed state of stages: where rows lie between two commits and after them.
+//!
+//! The changelog is the truth. [`hot`] has a task's rows in memory, [`database`] holds rows behind the changelog, on the
+//! disk, written in bulk by [`flush`]; [`store`] puts the three together for a task, and [`read`] shows a store's committed
+//! rows to others.
 
 pub mod codec;
-mod hot;
+pub mod database;
+pub mod flush;
+pub mod hot;
+pub mod log;
+pub mod read;
+pub mod segment;
+pub mod shape;
+pub mod store;
 
-pub use hot::{Cold, ColdError, Hot, Windowing};
+pub use database::{
+    Opened, Rows, SetAside, StateDb, StateError, StateOpenError, StateOptions, StoreRow, StoreSnapshot,
+};
+pub use flush::{FlushError, FlushJob, Flushed, Flusher};
+pub use hot::{Cold, ColdError, Hot, WindowCursor, Windowing};
+pub use log::{Changelog, MarkError};
+pub use read::{CommittedRows, CommittedStore, ReadError};
+pub use segment::Segmenting;
+pub use shape::{ShapeError, StoreShape};
+pub use store::{Backend, StoreError, TaskStore};

@@ -113,14 +113,66 @@ fn windows_are_dropped_as_a_whole() {
         }
     }
     hot.committed();
-    let closing = hot.windows_between(0, 20, &disk).expect("readable");
-    let keys: Vec<_> = closing.into_iter().map(|(key, _)| key).collect();
-    assert_eq!(keys, [key(0, b"a"), key(0, b"b"), key(10, b"a"), key(10, b"b")]);
+    let rows = |hot: &Hot, start, after: Option<&[u8]>| {
+        let mut cursor = hot.window(start, after);
+        let mut all = Vec::new();
+        loop {
+            let rows = hot.window_rows(&mut cursor, 1, &disk).expect("readable");
+            if rows.is_empty() {
+                return all;
+            }
+            all.extend(rows.into_iter().map(|(key, _)| key));
+        }
+    };
+    assert_eq!(rows(&hot, 0, None), [key(0, b"a"), key(0, b"b")]);
+    assert_eq!(rows(&hot, 0, Some(&key(0, b"a"))), [key(0, b"b")]);
+    assert_eq!(hot.next_window(1, 20, &disk), Ok(Some(10)));
+    assert_eq!(hot.next_window(11, 20, &disk), Ok(None));
     hot.drop_windows(20);
     assert_eq!(hot.len(), 2);
-    assert_eq!(hot.windows_between(0, 100, &disk).map(|rows| rows.len()), Ok(2));
+    assert_eq!(hot.next_window(0, 100, &disk), Ok(Some(20)));
     hot.drop_windows(i64::MAX);
     assert_eq!((hot.bytes(), hot.dirty_bytes()), (0, 0));
+}
+
+#[test]
+fn a_window_has_the_rows_that_were_evicted_too() {
+    let mut disk = Disk::default();
+    let mut hot = Hot::new(Windowing::Windows, false, true);
+    let key = |start, n: u32| {
+        let mut bytes = Vec::new();
+        write_start(start, &mut bytes);
+        bytes.extend_from_slice(&n.to_be_bytes());
+        bytes
+    };
+    for start in [0, 10] {
+        for n in 0..700 {
+            hot.put(&key(start, n), &row(start, b"1"));
+            disk.rows.insert(key(start, n), row(start, b"1"));
+        }
+    }
+    let commit = hot.committed();
+    hot.flushed(commit);
+    hot.evict(0);
+    hot.evict(0);
+    assert!(hot.is_empty());
+    hot.put(&key(0, 3), &row(0, b"2"));
+    hot.delete(&key(0, 4));
+    assert_eq!(hot.next_window(0, 100, &disk), Ok(Some(0)));
+    assert_eq!(hot.next_window(1, 10, &disk), Ok(None));
+    let mut cursor = hot.window(0, None);
+    let mut all = Vec::new();
+    loop {
+        let rows = hot.window_rows(&mut cursor, 97, &disk).expect("readable");
+        if rows.is_empty() {
+            break;
+        }
+        all.extend(rows);
+    }
+    let mut expected: Vec<_> = (0..700).map(|n| (key(0, n), row(0, b"1"))).collect();
+    expected[3].1 = row(0, b"2");
+    expected.remove(4);
+    assert_eq!(all, expected);
 }
 
 #[derive(Clone, Debug)]

@@ -1,0 +1,490 @@
+//! A store as one task has it: hot rows in front, the changelog beside, the local store behind.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::database::{KeyRange, StateDb, StateError};
+use super::flush::{FlushError, FlushJob, Flushed, Flusher};
+use super::hot::{Cold, ColdError, Hot, WindowCursor, Windowing};
+use super::log::Changelog;
+use super::shape::StoreShape;
+use crate::connect::{BlockBuilder, LogError, TopicPartition};
+use crate::limits::{BATCH_BYTES_MAX, STATE_FLUSH_BYTES, STATE_FLUSH_INTERVAL};
+use crate::record::RecordRef;
+use crate::window::StreamTime;
+
+/// What all tasks of a host keep their state with.
+#[derive(Clone)]
+pub struct Backend {
+    /// The local store.
+    pub db: Arc<StateDb>,
+    /// Writes to it.
+    pub flusher: Arc<Flusher>,
+    /// Where the changelogs are.
+    pub log: Arc<dyn Changelog>,
+}
+
+/// After a flush that failed the next is tried no earlier.
+const FLUSH_RETRY_TIME: Duration = Duration::from_secs(2);
+
+/// A store as one task has it. Everything it writes is pending until the task's commit.
+pub struct TaskStore {
+    shape: Arc<StoreShape>,
+    hot: Hot,
+    disk: OnDisk,
+    backend: Backend,
+    /// The changelog up to here is in `hot` or in the local store.
+    applied: u64,
+    /// The changelog up to here is in the local store.
+    flushed: u64,
+    /// Commits behind `flushed`: their numbers in `hot`, and where the changelog ended after them.
+    commits: VecDeque<(u32, u64)>,
+    /// Bytes of the changelog behind the last flush that was begun.
+    unflushed_bytes: u64,
+    unflushed_since: Option<Instant>,
+    flushing: Option<FlushOutcome>,
+    flush_retry_at: Option<Instant>,
+    /// Why the last flush failed.
+    flush_error: Option<String>,
+}
+
+type FlushOutcome = Arc<Mutex<Option<Result<Flushed, FlushError>>>>;
+
+/// Why a store cannot be opened, or brought up to its changelog.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The changelog cannot be read.
+    #[error("the store {label:?}: {source}")]
+    Log {
+        /// The store.
+        label: String,
+        /// What the log said.
+        source: LogError,
+    },
+    /// The local store cannot be read.
+    #[error("the store {label:?}: {source}")]
+    State {
+        /// The store.
+        label: String,
+        /// What the storage said.
+        source: StateError,
+    },
+    /// Rows are neither in the changelog nor in the local store.
+    #[error(
+        "the store {label:?} has lost rows: its local store has the changelog up to offset {flushed}, and {changelog} \
+         goes from {first} to {next}; restore the data folder from a copy, or begin anew with `millstream reset {pipeline}`"
+    )]
+    Lost {
+        /// The store.
+        label: String,
+        /// The pipeline.
+        pipeline: String,
+        /// The changelog.
+        changelog: TopicPartition,
+        /// How far the local store has it.
+        flushed: u64,
+        /// Its first record.
+        first: u64,
+        /// Behind its last.
+        next: u64,
+    },
+    /// The changelog has a record that no store wrote.
+    #[error("the store {label:?}: {changelog} has a record without a key at offset {offset}, which no store wrote")]
+    NoKey {
+        /// The store.
+        label: String,
+        /// The changelog.
+        changelog: TopicPartition,
+        /// Of the record.
+        offset: u64,
+    },
+}
+
+impl StoreError {
+    /// Whether waiting may help.
+    pub fn passes(&self) -> bool {
+        match self {
+            StoreError::Log { source, .. } => matches!(source, LogError::Unavailable { .. }),
+            StoreError::State { source, .. } => matches!(source, StateError::Unavailable { .. } | StateError::DiskFull { .. }),
+            StoreError::Lost { .. } | StoreError::NoKey { .. } => false,
+        }
+    }
+}
+
+impl TaskStore {
+    /// Opens the store of a task. It is to be brought up to its changelog by [`TaskStore::catch_up`].
+    ///
+    /// # Errors
+    /// Where rows are missing, or cannot be read.
+    pub fn open(shape: Arc<StoreShape>, partition: u32, backend: Backend) -> Result<TaskStore, StoreError> {
+        let place = TopicPartition::new(shape.changelog.clone(), partition);
+        let flushed = backend.db.flushed(&shape.changelog, partition);
+        let flushed = flushed.map_err(|source| StoreError::State {
+            label: shape.label.clone(),
+            source,
+        })?;
+        let (first, next) = backend.log.ends(&place).map_err(|source| StoreError::Log {
+            label: shape.label.clone(),
+            source,
+        })?;
+        let applied = flushed.unwrap_or(0);
+        if applied < first || applied > next {
+            return Err(StoreError::Lost {
+                label: shape.label.clone(),
+                pipeline: shape.pipeline.to_string(),
+                changelog: place,
+                flushed: applied,
+                first,
+                next,
+            });
+        }
+        let disk = OnDisk {
+            db: backend.db.clone(),
+            place,
+        };
+        Ok(TaskStore {
+            hot: Hot::new(shape.windowing, shape.ordered, flushed.is_none()),
+            shape,
+            disk,
+            backend,
+            applied,
+            flushed: applied,
+            commits: VecDeque::new(),
+            unflushed_bytes: 0,
+            unflushed_since: None,
+            flushing: None,
+            flush_retry_at: None,
+            flush_error: None,
+        })
+    }
+
+    /// What its rows look like.
+    pub fn shape(&self) -> &Arc<StoreShape> {
+        &self.shape
+    }
+
+    /// Reads some of what the changelog has and the store has not: at a start, and where it is not known whether a commit
+    /// became true. Nothing may be pending. Rows of windows that start before `first_open` are closed. Returns whether
+    /// there is no more.
+    ///
+    /// # Errors
+    /// Where the changelog cannot be read, or is not what a store wrote.
+    pub fn catch_up(&mut self, first_open: i64) -> Result<bool, StoreError> {
+        let place = &self.disk.place;
+        let fetched = self.backend.log.fetch(place, self.applied, BATCH_BYTES_MAX);
+        let fetched = fetched.map_err(|source| StoreError::Log {
+            label: self.shape.label.clone(),
+            source,
+        })?;
+        if fetched.is_empty() {
+            return Ok(true);
+        }
+        for record in fetched.records() {
+            let Some(key) = record.key else {
+                return Err(StoreError::NoKey {
+                    label: self.shape.label.clone(),
+                    changelog: place.clone(),
+                    offset: record.offset,
+                });
+            };
+            let is_closed = self.shape.windowing == Windowing::Windows
+                && super::codec::read_start(key).is_some_and(|(start, _)| start < first_open);
+            if !is_closed {
+                self.hot.replay(key, record.value);
+            }
+        }
+        let (next, bytes) = (fetched.next_offset(), fetched.block_bytes());
+        self.note_commit(next, bytes as u64);
+        Ok(false)
+    }
+
+    /// Records that are behind what is in the store.
+    ///
+    /// # Errors
+    /// Where it cannot be told.
+    pub fn behind(&self) -> Result<u64, StoreError> {
+        let ends = self.backend.log.ends(&self.disk.place);
+        let (_, next) = ends.map_err(|source| StoreError::Log {
+            label: self.shape.label.clone(),
+            source,
+        })?;
+        Ok(next.saturating_sub(self.applied))
+    }
+
+    /// The row of a key.
+    ///
+    /// # Errors
+    /// Where the local store cannot be read.
+    pub fn get(&mut self, key: &[u8], now: StreamTime) -> Result<Option<&[u8]>, ColdError> {
+        self.hot.get(key, now, &self.disk)
+    }
+
+    /// Writes a row.
+    pub fn put(&mut self, key: &[u8], row: &[u8]) {
+        self.hot.put(key, row);
+    }
+
+    /// Removes a row, if there is one.
+    pub fn delete(&mut self, key: &[u8]) {
+        self.hot.delete(key);
+    }
+
+    /// See [`Hot::scan`].
+    ///
+    /// # Errors
+    /// Where the local store cannot be read.
+    #[expect(clippy::type_complexity, reason = "pairs of key and row")]
+    pub fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+        now: StreamTime,
+    ) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, bool), ColdError> {
+        self.hot.scan(prefix, after, limit, now, &self.disk)
+    }
+
+    /// A call begins: what it writes can be undone.
+    pub fn begin_call(&mut self) {
+        self.hot.begin_call();
+    }
+
+    /// The call failed.
+    pub fn undo_call(&mut self) {
+        self.hot.undo_call();
+    }
+
+    /// Keys that changed since the last commit, with their rows as they are now, in the order of their keys.
+    pub fn changed(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let rows = self.hot.pending().filter_map(|(key, row)| Some((key.to_vec(), row?.to_vec())));
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_unstable();
+        rows
+    }
+
+    /// The first window that starts from `from_ms` on and before `before_ms` and has a row.
+    ///
+    /// # Errors
+    /// Where the local store cannot be read.
+    pub fn next_window(&self, from_ms: i64, before_ms: i64) -> Result<Option<i64>, ColdError> {
+        self.hot.next_window(from_ms, before_ms, &self.disk)
+    }
+
+    /// The rows of a window, in the order of their keys, behind the key `after`.
+    pub fn window(&self, start_ms: i64, after: Option<&[u8]>) -> WindowCursor {
+        self.hot.window(start_ms, after)
+    }
+
+    /// The next rows of a window, at most `limit`; none at its end. The store must not have been written to, nor
+    /// committed, since the cursor was made.
+    ///
+    /// # Errors
+    /// Where the local store cannot be read.
+    pub fn window_rows(&self, cursor: &mut WindowCursor, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ColdError> {
+        self.hot.window_rows(cursor, limit, &self.disk)
+    }
+
+    /// Bytes that were written since the last commit.
+    pub fn pending_bytes(&self) -> usize {
+        self.hot.pending_bytes()
+    }
+
+    /// What was written since the last commit, as records for the changelog; none where nothing was. `now` is the time
+    /// of what was deleted.
+    pub fn changes(&self, now: StreamTime) -> Option<BlockBuilder> {
+        if self.hot.is_unchanged() {
+            return None;
+        }
+        let mut blocks = BlockBuilder::new();
+        for (key, row) in self.hot.pending() {
+            let row_time = row.and_then(super::codec::RowRef::parse).map(|row| row.timestamp_ms);
+            let timestamp_ms = row_time.or(now.get()).unwrap_or(0);
+            let record = RecordRef {
+                key: Some(key),
+                value: row,
+                headers: Default::default(),
+                timestamp_ms,
+                offset: 0,
+            };
+            blocks
+                .push_derived(record)
+                .expect("keys and rows are bounded where they are written");
+        }
+        (!blocks.is_empty()).then_some(blocks)
+    }
+
+    /// Where its changes are written.
+    pub fn changelog(&self) -> &TopicPartition {
+        &self.disk.place
+    }
+
+    /// The commit is true: its changes begin at `base_offset` of the changelog, and are so many.
+    pub fn committed(&mut self, base_offset: u64, records: u64, bytes: u64) {
+        debug_assert_eq!(base_offset, self.applied, "a task is the only one that writes its changelog");
+        self.note_commit(base_offset + records, bytes);
+    }
+
+    /// The commit is true, and nothing of this store was in it.
+    pub fn committed_nothing(&mut self) {
+        if !self.hot.is_unchanged() {
+            let commit = self.hot.committed();
+            self.commits.push_back((commit, self.applied));
+        }
+    }
+
+    fn note_commit(&mut self, next: u64, bytes: u64) {
+        let commit = self.hot.committed();
+        self.applied = next;
+        self.commits.push_back((commit, next));
+        self.unflushed_bytes += bytes;
+        self.unflushed_since.get_or_insert_with(Instant::now);
+    }
+
+    /// The commit failed, or the task goes back to the last one.
+    pub fn abort(&mut self) {
+        self.hot.abort();
+    }
+
+    /// Windows that start before `first_open` are closed, and that is committed: their rows count no more.
+    pub fn drop_windows(&mut self, first_open: i64) {
+        if self.shape.windowing == Windowing::Windows {
+            self.hot.drop_windows(first_open);
+        }
+    }
+
+    /// Takes what a flush has done, begins one if it is time, and drops rows from memory beyond `memory_bytes_max`. `wake`
+    /// is called when a flush is done. Returns when it has to be looked at again.
+    pub fn tend(
+        &mut self,
+        now: Instant,
+        memory_bytes_max: usize,
+        before_ms: Option<i64>,
+        wake: impl FnOnce() + Send + 'static,
+    ) -> Option<Instant> {
+        if let Some(outcome) = self.flush_outcome() {
+            self.flushing = None;
+            match outcome {
+                Ok(flushed) => {
+                    self.flush_error = None;
+                    self.flushed = self.flushed.max(flushed.up_to);
+                    let mut commit = None;
+                    while self.commits.front().is_some_and(|(_, end)| *end <= self.flushed) {
+                        commit = self.commits.pop_front();
+                    }
+                    if let Some((number, _)) = commit {
+                        self.hot.flushed(number);
+                    }
+                }
+                Err(error) => {
+                    if self.flush_error.is_none() {
+                        tracing::warn!(store = self.shape.label, "not flushed: {error}");
+                    }
+                    self.flush_error = Some(error.to_string());
+                    self.flush_retry_at = Some(now + FLUSH_RETRY_TIME);
+                    self.unflushed_since.get_or_insert(now);
+                }
+            }
+        }
+        self.hot.evict(memory_bytes_max);
+        if self.flushing.is_some() || self.applied <= self.flushed {
+            return None;
+        }
+        let since = *self.unflushed_since.get_or_insert(now);
+        let mut due = since + STATE_FLUSH_INTERVAL;
+        if self.unflushed_bytes >= STATE_FLUSH_BYTES || self.hot.bytes() > memory_bytes_max / 2 && self.is_mostly_dirty() {
+            due = now;
+        }
+        let due = due.max(self.flush_retry_at.unwrap_or(now));
+        if due > now {
+            return Some(due);
+        }
+        self.begin_flush(before_ms, wake);
+        None
+    }
+
+    fn is_mostly_dirty(&self) -> bool {
+        self.hot.dirty_bytes() * 8 > self.hot.bytes()
+    }
+
+    fn begin_flush(&mut self, before_ms: Option<i64>, wake: impl FnOnce() + Send + 'static) {
+        let outcome = FlushOutcome::default();
+        let told = outcome.clone();
+        let job = FlushJob {
+            pipeline: self.shape.pipeline.clone(),
+            changelog: self.disk.place.clone(),
+            from: self.flushed,
+            to: self.applied,
+            segmenting: self.shape.segmenting(),
+            before_ms,
+            done: Box::new(move |result| {
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                wake();
+            }),
+        };
+        if self.backend.flusher.submit(job).is_ok() {
+            self.flushing = Some(outcome);
+            self.unflushed_bytes = 0;
+            self.unflushed_since = None;
+            self.flush_retry_at = None;
+        } else {
+            self.flush_retry_at = Some(Instant::now() + FLUSH_RETRY_TIME);
+        }
+    }
+
+    fn flush_outcome(&self) -> Option<Result<Flushed, FlushError>> {
+        let outcome = self.flushing.as_ref()?;
+        outcome.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether it takes more memory than it may, as rows wait for being flushed: the task waits for that.
+    pub fn is_over(&self, memory_bytes_max: usize) -> bool {
+        self.hot.bytes() > memory_bytes_max && (self.flushing.is_some() || self.flush_retry_at.is_some())
+    }
+
+    /// Why the last flush failed, if it did.
+    pub fn flush_error(&self) -> Option<&str> {
+        self.flush_error.as_deref()
+    }
+
+    /// Bytes of rows that are committed and not in the local store.
+    pub fn dirty_bytes(&self) -> usize {
+        self.hot.dirty_bytes()
+    }
+
+    /// Bytes in memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.hot.bytes()
+    }
+}
+
+/// The rows of a task that are in the local store.
+struct OnDisk {
+    db: Arc<StateDb>,
+    place: TopicPartition,
+}
+
+impl Cold for OnDisk {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ColdError> {
+        let row = self.db.get(&self.place.topic, self.place.partition, key);
+        Ok(row.map_err(cold)?.map(|row| row.to_vec()))
+    }
+
+    fn range(&self, from: Bound<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ColdError> {
+        let range = KeyRange {
+            from: from.map(<[u8]>::to_vec),
+            to: Bound::Unbounded,
+        };
+        let rows = self.db.range(&self.place.topic, self.place.partition, &range).map_err(cold)?;
+        let row = |row: Result<(bytes::Bytes, bytes::Bytes), StateError>| {
+            let (key, row) = row.map_err(cold)?;
+            Ok((key.to_vec(), row.to_vec()))
+        };
+        rows.take(limit).map(row).collect()
+    }
+}
+
+fn cold(error: StateError) -> ColdError {
+    ColdError(error.to_string())
+}
