@@ -18,6 +18,7 @@
 //! | [`cli`] | the commands |
 //! | [`control`] | a host at work: pipelines are started, watched and stopped |
 //! | [`task`] | the loop: batch → decode → stages → effects → commit |
+//! | [`state`] | keyed rows between commits and after them |
 //! | [`guest`] · [`format`](mod@format) · [`pipeline`] · [`connect`] · [`observe`] | the sandbox · bytes ⇄ tables · the pipeline file · the log · log lines |
 //! | [`record`] · [`table`] · [`schema`] · [`output`] · [`limits`] | what moves, what crosses, what a plugin says of itself, what it answers, every bound |
 //!
@@ -56,6 +57,7 @@ pub mod output;
 pub mod pipeline;
 pub mod record;
 pub mod schema;
+pub mod state;
 pub mod table;
 pub mod task;
 pub mod window;

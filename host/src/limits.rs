@@ -39,6 +39,14 @@ pub const STATE_MEMORY_BYTES_MAX: usize = 256 << 20;
 pub const STATE_FLUSH_BYTES: u64 = 32 << 20;
 /// What a task changed is in the local store after this, however little it is.
 pub const STATE_FLUSH_INTERVAL: Duration = Duration::from_secs(60);
+/// Room on the disk that flushes leave: less than commits do, as a flush is what lets the log drop changelogs.
+pub const STATE_RESERVE_BYTES: u64 = 64 << 20;
+/// What one flush reads of a changelog before it writes: bounds its memory. A longer stretch is flushed in pieces.
+pub const STATE_FLUSH_PIECE_BYTES: usize = 32 << 20;
+/// Rows behind the local store that somebody who reads committed rows holds in memory: a few flushes.
+pub const STATE_OVERLAY_BYTES_MAX: usize = 256 << 20;
+/// A generation of a topic that a pipeline made for itself: what its reader has passed is dropped by generations.
+pub const PURGED_GENERATION_BYTES_MAX: u64 = 64 << 20;
 /// A row of a store, its key left out; of a group, its accumulator.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
 /// A timestamp may be so far ahead of the time at which its record was appended where the file does not say.

@@ -399,12 +399,12 @@ fn open_error(folder: &DataFolder, error: fjall::Error) -> OpenError {
     }
 }
 
-pub(super) fn is_full(error: &std::io::Error) -> bool {
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// The system's error in an engine's, where that is the cause; a file that ends too early is damage.
-pub(super) fn io_error(error: &fjall::Error) -> Option<&std::io::Error> {
+pub(crate) fn io_error(error: &fjall::Error) -> Option<&std::io::Error> {
     let io = match error {
         fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => io,
         _ => return None,
@@ -412,7 +412,7 @@ pub(super) fn io_error(error: &fjall::Error) -> Option<&std::io::Error> {
     (io.raw_os_error().is_some()).then_some(io)
 }
 
-pub(super) fn stopped(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn stopped(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
     format!("the storage engine stopped on it: {text}")

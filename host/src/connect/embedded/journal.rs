@@ -18,13 +18,13 @@ const MARK: [u8; 8] = *b"\x00MScommt";
 pub(super) const NUMBER_ROW_BYTES: usize = 20;
 
 /// The value of the row that holds a batch's number.
-pub(super) fn encode_number(number: u64) -> Vec<u8> {
+pub(crate) fn encode_number(number: u64) -> Vec<u8> {
     let sum = crc32fast::hash(&number.to_le_bytes());
     [&MARK[..], &number.to_le_bytes(), &sum.to_le_bytes()].concat()
 }
 
 /// The number in such a row.
-pub(super) fn decode_number(row: &[u8]) -> Option<u64> {
+pub(crate) fn decode_number(row: &[u8]) -> Option<u64> {
     let row = row.get(..NUMBER_ROW_BYTES)?.strip_prefix(&MARK)?;
     let (number, sum) = row.split_at(8);
     (crc32fast::hash(number).to_le_bytes() == *sum).then(|| u64::from_le_bytes(number.try_into().unwrap_or_default()))
@@ -34,7 +34,7 @@ pub(super) fn decode_number(row: &[u8]) -> Option<u64> {
 ///
 /// # Errors
 /// Where they cannot be read.
-pub(super) fn find_damage(engine: &Path) -> io::Result<Option<String>> {
+pub(crate) fn find_damage(engine: &Path) -> io::Result<Option<String>> {
     let mut journals = Vec::new();
     for entry in fs::read_dir(engine)? {
         let path = entry?.path();

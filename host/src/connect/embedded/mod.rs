@@ -27,7 +27,7 @@
 mod committer;
 mod engine;
 mod folder;
-mod journal;
+pub(crate) mod journal;
 mod queue;
 mod reading;
 mod retention;
@@ -36,6 +36,7 @@ mod subscription;
 mod tests;
 mod topic;
 
+pub(crate) use engine::{io_error, is_full, stopped};
 pub use folder::{FOLDER_VERSION, OpenError, SOCKET_NAME};
 pub use subscription::Subscription;
 
