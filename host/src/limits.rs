@@ -34,6 +34,8 @@ impl Default for StageLimits {
 
 /// State of a pipeline that is kept in memory where its file does not say: a million rows of a few fields.
 pub const STATE_MEMORY_BYTES_MAX: usize = 256 << 20;
+/// Of them a store of a task has so much at least, however many there are.
+pub const STORE_MEMORY_BYTES_MIN: usize = 1 << 20;
 /// Changelog behind what the local store holds, of one task, before the store is flushed: what a restart replays twice
 /// at most.
 pub const STATE_FLUSH_BYTES: u64 = 32 << 20;

@@ -417,6 +417,12 @@ impl Fetched {
         self.next_offset
     }
 
+    /// The offsets at which its blocks begin, and when those were appended (milliseconds since the epoch); ascending.
+    pub fn appended(&self) -> Vec<(u64, i64)> {
+        let appended = |(base, bytes): &(u64, Bytes)| Some((*base, parse_head(bytes).ok()?.appended_ms));
+        self.blocks.iter().filter_map(appended).collect()
+    }
+
     /// Whether there is no record.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()

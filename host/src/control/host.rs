@@ -6,10 +6,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::catalog::PluginCatalog;
-use crate::connect::{self, CommitError, EmbeddedLog, LogError, OpenError, TopicPartition, TopicSpec};
+use crate::connect::{self, CommitError, EmbeddedLog, LogError, OpenError, TopicPartition, TopicRole, TopicSpec};
 use crate::guest::{self, GuestError, GuestSink, Runtime};
 use crate::observe::{Allowance, GuestLog};
-use crate::pipeline::Plan;
+use crate::pipeline::{Plan, changelog_topic};
+use crate::state::{
+    Backend, Changelog, Flusher, Opened, SetAside, ShapeError, StateDb, StateOpenError, StateOptions, StoreShape,
+};
 use crate::task::{Handle, PipelineRuntime, Scheduler, StartError, Task, TaskError, TaskStatus, Turn};
 
 /// How often somebody who waits for pipelines looks at them.
@@ -91,6 +94,39 @@ pub enum HostError {
     /// The pipeline does not fit its formats.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// A store has rows that this pipeline cannot read.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// The local store.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    State(#[from] StateOpenError),
+    /// The system gave no thread.
+    #[error("a thread could not be started: {0}")]
+    Thread(std::io::Error),
+    /// A topic of the pipeline's own has another number of partitions than what it belongs to.
+    #[error(
+        "pipeline {pipeline:?}: its topic {topic:?} has {found} partitions, and now {wanted} are needed: state stays with \
+         the number of partitions that it was made with; begin anew with `millstream reset {pipeline}`"
+    )]
+    InternalPartitions {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The topic.
+        topic: String,
+        /// Its partitions.
+        found: u32,
+        /// As many as are needed.
+        wanted: u32,
+    },
+    /// A topic has the name of one of the pipeline's own.
+    #[error("pipeline {pipeline:?} keeps a topic {topic:?} for itself, and there is another one of this name: rename one")]
+    TopicTaken {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The topic.
+        topic: String,
+    },
     /// A task could not be made.
     #[error(transparent)]
     Task(#[from] TaskError),
@@ -151,9 +187,13 @@ struct Running {
 pub struct Host {
     running: Vec<Running>,
     scheduler: Scheduler,
+    backend: Option<Backend>,
     log: Arc<EmbeddedLog>,
     runtime: Arc<Runtime>,
 }
+
+/// The local store's folder in the data folder.
+pub const STATE_FOLDER: &str = "state";
 
 impl Host {
     /// Opens the data folder and starts the workers.
@@ -166,6 +206,7 @@ impl Host {
         Ok(Host {
             running: Vec::new(),
             scheduler: Scheduler::start(options.workers),
+            backend: None,
             log,
             runtime,
         })
@@ -215,13 +256,24 @@ impl Host {
         }
         for (index, repartition) in plan.repartitions.iter().enumerate() {
             let partitions = plan.repartition_partitions(index, |source| self.partitions(&source.topic));
-            self.make_topic(&plan, &plan.sources[repartition.source].topic, partitions)?;
+            let role = TopicRole::Repartition {
+                pipeline: plan.name.clone(),
+                stage: plan.stages[repartition.stage].name.clone(),
+            };
+            let topic = &plan.sources[repartition.source].topic;
+            self.make_internal_topic(&plan, topic, partitions, role)?;
         }
         // Before the topics that it writes are made: they would get a number of partitions that is nobody's wish.
         self.check_partitions(&plan)?;
         self.make_sinks(&plan)?;
+        let stores = self.make_stores(&plan)?;
+        let backend = if stores.iter().all(Vec::is_empty) {
+            None
+        } else {
+            Some(self.backend()?)
+        };
         let partitions = |topic: &str| self.partitions(topic);
-        let runtime = Arc::new(PipelineRuntime::new(plan, configured, logs, partitions)?);
+        let runtime = Arc::new(PipelineRuntime::new(plan, configured, logs, stores, backend, partitions)?);
         let mut tasks = Vec::new();
         for sources in &runtime.plan.subtopologies {
             let count = sources
@@ -271,6 +323,110 @@ impl Host {
         self.log.create_topic(&TopicSpec::new(topic, partitions))?;
         tracing::info!(pipeline = plan.name, topic, partitions, "made a topic that was missing");
         Ok(())
+    }
+
+    /// A topic of the pipeline's own, or what is there already under its name.
+    fn make_internal_topic(
+        &self,
+        plan: &Plan,
+        topic: &str,
+        partitions: u32,
+        role: TopicRole,
+    ) -> Result<(), HostError> {
+        let Ok(there) = self.log.topic(topic) else {
+            let spec = TopicSpec {
+                role: Some(Arc::new(role)),
+                ..TopicSpec::new(topic, partitions)
+            };
+            return Ok(self.log.create_topic(&spec)?);
+        };
+        let found = there.spec.partitions;
+        if found != partitions {
+            return Err(HostError::InternalPartitions {
+                pipeline: plan.name.clone(),
+                topic: topic.to_owned(),
+                found,
+                wanted: partitions,
+            });
+        }
+        match there.spec.role.as_deref() {
+            Some(TopicRole::Repartition { pipeline, .. } | TopicRole::Changelog { pipeline, .. })
+                if *pipeline == plan.name =>
+            {
+                if there.spec.role.as_deref() != Some(&role) {
+                    self.log.set_topic_role(topic, role)?;
+                }
+                Ok(())
+            }
+            _ => Err(HostError::TopicTaken {
+                pipeline: plan.name.clone(),
+                topic: topic.to_owned(),
+            }),
+        }
+    }
+
+    /// The stores of each stage: held against the rows that are there, with topics for their changes.
+    fn make_stores(&self, plan: &Plan) -> Result<Vec<Vec<Arc<StoreShape>>>, HostError> {
+        let mut stores = Vec::with_capacity(plan.stages.len());
+        for stage in &plan.stages {
+            let mut shapes = Vec::new();
+            if let Some(accumulator) = &stage.accumulator {
+                let topic = changelog_topic(&plan.name, &stage.name, None);
+                let fields = &accumulator.fields;
+                let shape = StoreShape::of_groups(&plan.name, &stage.name, topic, fields, stage.window);
+                shapes.push((shape, None));
+            }
+            for store in &stage.signature.stores {
+                let topic = changelog_topic(&plan.name, &stage.name, Some(&store.name));
+                let shape = StoreShape::of_store(&plan.name, &stage.name, topic, store);
+                shapes.push((shape, Some(store.name.as_str())));
+            }
+            let source = stage.sources.first().map(|&source| &plan.sources[source].topic);
+            let partitions = source.map_or(1, |topic| self.partitions(topic));
+            let mut joined = Vec::with_capacity(shapes.len());
+            for (mut shape, store) in shapes {
+                let there = self.log.topic(&shape.changelog).ok().map(|topic| topic.spec);
+                let role = match &there {
+                    None => shape.join(&stage.name, store, None)?,
+                    Some(spec) => match spec.role.as_deref() {
+                        Some(role) => shape.join(&stage.name, store, Some(role))?,
+                        None => {
+                            return Err(HostError::TopicTaken {
+                                pipeline: plan.name.clone(),
+                                topic: shape.changelog.to_string(),
+                            });
+                        }
+                    },
+                };
+                self.make_internal_topic(plan, &shape.changelog, partitions, role)?;
+                joined.push(Arc::new(shape));
+            }
+            stores.push(joined);
+        }
+        Ok(stores)
+    }
+
+    /// What state is kept with; opened with the first pipeline that keeps any.
+    fn backend(&mut self) -> Result<Backend, HostError> {
+        if let Some(backend) = &self.backend {
+            return Ok(backend.clone());
+        }
+        let Opened { db, set_aside } = StateDb::open(&self.log.path().join(STATE_FOLDER), StateOptions::default())?;
+        if let Some(SetAside { folder, detail }) = set_aside {
+            tracing::error!(
+                "the local store was damaged ({detail}) and is now in {}; stores whose changelogs are complete are made anew",
+                folder.display()
+            );
+        }
+        let log: Arc<dyn Changelog> = self.log.clone();
+        let flusher = Flusher::start(db.clone(), log.clone()).map_err(HostError::Thread)?;
+        let backend = Backend {
+            db,
+            flusher: Arc::new(flusher),
+            log,
+        };
+        self.backend = Some(backend.clone());
+        Ok(backend)
     }
 
     fn check_partitions(&self, plan: &Plan) -> Result<(), HostError> {
@@ -331,6 +487,30 @@ impl Host {
             status.draining.store(true, Ordering::Release);
             handle.waker().wake();
         }
+    }
+
+    /// Closes all windows, as there will be no more records: stage by stage, in the order in which results flow. Returns
+    /// `false` where `stop` said so, or a pipeline failed, before the end.
+    pub fn close_windows(&self, stop: &dyn Fn() -> bool) -> bool {
+        for running in &self.running {
+            for stage in 0..running.runtime.plan.stages.len() {
+                for (handle, status) in &running.tasks {
+                    status.closing.store(stage + 1, Ordering::Release);
+                    handle.waker().wake();
+                }
+                let done = || {
+                    let mut statuses = running.tasks.iter().map(|(_, status)| status);
+                    statuses.all(|status| status.closing.load(Ordering::Acquire) == 0) && self.is_at_end()
+                };
+                while !done() {
+                    if stop() || matches!(running.state(), PipelineState::Failed(_)) {
+                        return false;
+                    }
+                    std::thread::sleep(LOOK_INTERVAL);
+                }
+            }
+        }
+        true
     }
 
     /// Commits what is done and ends all pipelines. Returns whether all ended within `time_max`; those that did not

@@ -345,10 +345,11 @@ fn fields_text(key: &[Field], value: &[Field]) -> String {
 
 /// A column of one row that holds a JSON value.
 fn constant(field: &Field, json: &str) -> Option<Column> {
+    use base64::Engine;
     use serde_json::Value;
     let value: Value = serde_json::from_str(json).ok()?;
     let mut column = Column::default();
-    let text;
+    let (text, bytes);
     let cell = match (field.field_type, &value) {
         (_, Value::Null) if field.optional => Cell::Null,
         (FieldType::Boolean, Value::Bool(value)) => Cell::Boolean(*value),
@@ -356,7 +357,10 @@ fn constant(field: &Field, json: &str) -> Option<Column> {
         (FieldType::Time, value) => Cell::Time(value.as_i64()?),
         (FieldType::Float, value) => Cell::Float(value.as_f64()?),
         (FieldType::Text, Value::String(value)) => Cell::Text(value),
-        (FieldType::Bytes, Value::String(value)) => Cell::Bytes(value.as_bytes()),
+        (FieldType::Bytes, Value::String(value)) => {
+            bytes = base64::engine::general_purpose::STANDARD.decode(value).ok()?;
+            Cell::Bytes(&bytes)
+        }
         (FieldType::Json, value) if !value.is_null() => {
             text = value.to_string();
             Cell::Json(&text)

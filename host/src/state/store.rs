@@ -213,6 +213,18 @@ impl TaskStore {
         Ok(next.saturating_sub(self.applied))
     }
 
+    /// What it means that the local store cannot be read.
+    pub fn unreadable(&self, error: ColdError) -> StoreError {
+        StoreError::State {
+            label: self.shape.label.clone(),
+            source: StateError::Unavailable {
+                store: self.shape.changelog.to_string(),
+                partition: self.disk.place.partition,
+                detail: error.0,
+            },
+        }
+    }
+
     /// The row of a key.
     ///
     /// # Errors

@@ -22,6 +22,8 @@ pub enum Reason {
     Encode,
     /// The call with this row alone trapped, ran out of time or memory, or broke the contract.
     Call,
+    /// It has no key where a stage needs one.
+    Unkeyed,
 }
 
 impl Reason {
@@ -32,6 +34,7 @@ impl Reason {
             Reason::Refused => "refused",
             Reason::Encode => "encode",
             Reason::Call => "call",
+            Reason::Unkeyed => "unkeyed",
         }
     }
 }

@@ -4,15 +4,21 @@
 //! some records, takes them through the stages in one pass, and keeps what came out as effects, until a commit
 //! makes outputs, dead letters and offsets true together.
 
+mod aggregate;
+mod commit;
 mod dead_letter;
 mod effects;
 mod pass;
 mod pipeline;
+mod read;
 mod scheduler;
+mod state;
 mod stats;
 #[expect(clippy::module_inception, reason = "the task is what the module is about")]
 mod task;
+mod time;
 
+pub use aggregate::LATE_HEADER;
 pub use dead_letter::{Reason, header};
 pub use effects::Sink;
 pub use pipeline::{PipelineRuntime, StartError};

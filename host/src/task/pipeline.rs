@@ -1,17 +1,22 @@
 //! A pipeline made ready to run: what all its tasks share.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::format::{Decoder, Encoder, FormatError, key_and_time_fields};
+use crate::format::{Decoder, Encoder, Format, FormatError, key_and_time_fields};
 use crate::guest::{Configured, GuestError, GuestSink, Instance};
-use crate::limits::DEAD_LETTER_LINES_PER_SECOND_MAX;
+use crate::limits::{DEAD_LETTER_LINES_PER_SECOND_MAX, STORE_MEMORY_BYTES_MIN};
 use crate::observe::Allowance;
-use crate::pipeline::{Feed, Origin, Plan, StageEntry};
+use crate::pipeline::{Feed, Origin, Plan, PlannedBranch, StageEntry};
+use crate::schema::PluginKind;
+use crate::state::{Backend, StoreError, StoreShape};
 use crate::task::effects::Sink;
 use crate::task::pass::Machinery;
+use crate::task::state::StageState;
 use crate::task::stats::PipelineStats;
+use crate::window::Emit;
 
 /// How long an instance may lie unused before its memory is given back.
 pub(super) const INSTANCE_IDLE_MAX: Duration = Duration::from_secs(30);
@@ -26,7 +31,13 @@ pub struct PipelineRuntime {
     pub(super) sinks: Arc<[Sink]>,
     pub(super) stages: Vec<StageRuntime>,
     /// By source: where its records go.
-    pub(super) source_targets: Vec<Vec<StageEntry>>,
+    pub(super) sources: Vec<Way>,
+    /// What state is kept with; none where no stage keeps any.
+    pub(super) backend: Option<Backend>,
+    /// Bytes in memory that one store of one task may take.
+    pub(super) store_memory_bytes_max: usize,
+    /// Bytes of committed rows that are not in the local store, of all tasks.
+    pub(super) dirty_bytes: AtomicI64,
     /// Of lines about single dead letters.
     pub(super) dead_letter_lines: Allowance,
     /// Bytes after which one task commits: the pipeline's share for each of its tasks.
@@ -39,20 +50,43 @@ pub(super) struct StageRuntime {
     pub configured: Configured,
     pub log: Arc<dyn GuestSink>,
     pub branches: Vec<BranchRuntime>,
+    /// Where records go that are late; nowhere without windows.
+    pub late: Way,
+    /// Where records without a key go; `None`: to the dead-letter queue.
+    pub unkeyed: Option<Way>,
+    /// Its stores, in the order of the signature; of an aggregator one for its groups.
+    pub stores: Vec<Arc<StoreShape>>,
+    /// Of an aggregator, when results are sent.
+    pub aggregates: Option<Emit>,
     /// Instances that no task uses now, with the time since when.
     pool: Mutex<Vec<(Instance, Instant)>>,
 }
 
 /// One branch of a stage.
 pub(super) struct BranchRuntime {
-    /// By feed of the stage, as its format decides what a branch starts from. Empty where nobody reads the branch.
+    /// By feed of the stage, as its format decides what a branch starts from; of an aggregator one. Empty where nobody
+    /// reads the branch.
     pub encoders: Vec<Encoder>,
-    /// Index of a sink.
-    pub sink: Option<usize>,
-    /// Its place among the writers of that sink.
-    pub writer: u32,
-    /// Where its rows go on.
+    /// Where its rows go.
+    pub way: Way,
+}
+
+/// Where records go: to a topic, to other stages, to topics by another key, or nowhere.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Way {
+    /// Index of a sink, and the place among the writers of that.
+    pub sink: Option<(usize, u32)>,
+    /// Stages of the same tasks.
     pub targets: Vec<StageEntry>,
+    /// Index of a repartition, and the sink that it writes.
+    pub repartitions: Vec<(usize, (usize, u32))>,
+}
+
+impl Way {
+    /// Whether records that go there matter to anybody.
+    fn is_read(&self) -> bool {
+        self.sink.is_some() || !self.targets.is_empty() || !self.repartitions.is_empty()
+    }
 }
 
 /// Why a checked pipeline cannot run after all.
@@ -66,6 +100,9 @@ pub enum StartError {
         /// Which field, which format.
         source: FormatError,
     },
+    /// A store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl PipelineRuntime {
@@ -77,63 +114,74 @@ impl PipelineRuntime {
         plan: Plan,
         configured: Vec<Configured>,
         logs: Vec<Arc<dyn GuestSink>>,
+        stores: Vec<Vec<Arc<StoreShape>>>,
+        backend: Option<Backend>,
         partitions: impl Fn(&str) -> u32,
     ) -> Result<PipelineRuntime, StartError> {
         let mut sinks = Sinks::default();
         let mut stages = Vec::with_capacity(plan.stages.len());
         // How many calls of a stage one batch of a source may take: one for each way that leads there.
         let mut ways: Vec<u32> = Vec::with_capacity(plan.stages.len());
-        for ((planned, configured), log) in plan.stages.iter().zip(configured).zip(logs) {
-            let feeds = planned.feeds.iter().map(|feed| match feed.from {
-                Origin::Source(_) => 1,
-                Origin::Branch { stage, .. } | Origin::Late { stage } | Origin::Unkeyed { stage } => ways[stage],
-            });
-            let ways_here = feeds.fold(0, u32::saturating_add);
+        for (at, (((planned, configured), log), stores)) in
+            plan.stages.iter().zip(configured).zip(logs).zip(stores).enumerate()
+        {
+            let times = |origin: Origin| origin.stage().map_or(1, |stage| ways[stage]);
+            let ways_here = planned.feeds.iter().map(|feed| times(feed.from)).fold(0, u32::saturating_add);
+            // What has no key is found where records are on their way to the stage.
+            let own = plan.repartitions.iter().filter(|repartition| repartition.stage == at);
+            let arriving = own.flat_map(|repartition| &repartition.from).map(|feed| times(feed.from));
+            let ways_arriving = arriving.fold(0, u32::saturating_add).max(ways_here);
             ways.push(ways_here);
+            let aggregates = (planned.kind == PluginKind::Aggregator).then_some(planned.emit);
             let mut branches = Vec::with_capacity(planned.branches.len());
-            for (branch, target) in planned.signature.branches.iter().zip(&planned.branches) {
-                let (sink, writer) = match &target.topic {
-                    Some(sink) => sinks.writer(&sink.topic, ways_here),
-                    None => (None, 0),
-                };
-                let read = sink.is_some() || !target.stages.is_empty();
-                let feeds = planned.feeds.iter().filter(|_| read);
-                let encoders = feeds.map(|feed| {
+            for (index, (branch, target)) in planned.signature.branches.iter().zip(&planned.branches).enumerate() {
+                let origin = Origin::Branch { stage: at, branch: index };
+                let way = sinks.way(&plan, origin, target, ways_here);
+                let branch = planned.written_branch(branch);
+                // Results are made of nothing but their fields.
+                let feeds = if aggregates.is_some() { &planned.feeds[..1] } else { &planned.feeds[..] };
+                let encoders = feeds.iter().filter(|_| way.is_read()).map(|feed| {
                     let (value, key) = (&target.value_format, &target.key_format);
-                    Encoder::new(branch, &feed.value_format, &feed.key_format, value, key)
+                    Encoder::new(&branch, &feed.value_format, &feed.key_format, value, key)
                 });
-                let encoders = encoders
-                    .collect::<Result<_, _>>()
-                    .map_err(|source| StartError::Format {
-                        stage: planned.name.clone(),
-                        source,
-                    })?;
-                branches.push(BranchRuntime {
-                    encoders,
-                    sink,
-                    writer,
-                    targets: target.stages.clone(),
-                });
+                let encoders = encoders.collect::<Result<_, _>>().map_err(|source| StartError::Format {
+                    stage: planned.name.clone(),
+                    source,
+                })?;
+                branches.push(BranchRuntime { encoders, way });
             }
+            let late = planned.late.as_ref();
+            let late = late.map(|target| sinks.way(&plan, Origin::Late { stage: at }, target, ways_here));
+            let unkeyed = planned.unkeyed.as_ref();
+            let unkeyed = unkeyed.map(|target| sinks.way(&plan, Origin::Unkeyed { stage: at }, target, ways_arriving));
             stages.push(StageRuntime {
                 name: planned.name.clone(),
                 configured,
                 log,
                 branches,
+                late: late.unwrap_or_default(),
+                unkeyed,
+                stores,
+                aggregates,
                 pool: Mutex::default(),
             });
         }
-        let mut source_targets = vec![Vec::new(); plan.sources.len()];
-        for (stage, planned) in plan.stages.iter().enumerate() {
-            for (at, feed) in planned.feeds.iter().enumerate() {
-                if let Origin::Source(source) = feed.from {
-                    source_targets[source].push(StageEntry {
-                        stage,
-                        input: feed.input,
-                        feed: at,
-                    });
-                }
+        let mut sources = Vec::with_capacity(plan.sources.len());
+        for source in 0..plan.sources.len() {
+            let origin = Origin::Source(source);
+            let mut way = Way {
+                repartitions: sinks.repartitions(&plan, origin, 1),
+                ..Way::default()
+            };
+            for (stage, planned) in plan.stages.iter().enumerate() {
+                let feeds = planned.feeds.iter().enumerate().filter(|(_, feed)| feed.from == origin);
+                way.targets.extend(feeds.map(|(at, feed)| StageEntry {
+                    stage,
+                    input: feed.input,
+                    feed: at,
+                }));
             }
+            sources.push(way);
         }
         let sinks = sinks.finish(&plan.dlq.topic, &partitions);
         let tasks: u32 = plan
@@ -147,6 +195,12 @@ impl PipelineRuntime {
                     .unwrap_or(0)
             })
             .sum();
+        let store_tasks = |(planned, stage): (&crate::pipeline::PlannedStage, &StageRuntime)| {
+            let source = planned.sources.first().map(|&source| &plan.sources[source].topic);
+            stage.stores.len() * source.map_or(0, |topic| partitions(topic)) as usize
+        };
+        let stores: usize = plan.stages.iter().zip(&stages).map(store_tasks).sum();
+        let store_memory_bytes_max = (plan.state.memory_bytes_max / stores.max(1)).max(STORE_MEMORY_BYTES_MIN);
         let commit_bytes_max = (plan.commit_bytes_max / tasks.max(1) as usize).max(crate::limits::BATCH_BYTES_MAX);
         let stats = PipelineStats::new(plan.stages.iter().map(|stage| stage.signature.branches.len()));
         Ok(PipelineRuntime {
@@ -154,17 +208,20 @@ impl PipelineRuntime {
             stats,
             sinks,
             stages,
-            source_targets,
+            sources,
+            backend,
+            store_memory_bytes_max,
+            dirty_bytes: AtomicI64::new(0),
             dead_letter_lines: Allowance::new(DEAD_LETTER_LINES_PER_SECOND_MAX),
             commit_bytes_max,
         })
     }
 
-    /// What each task has of its own: decoders keep what they learned of the last rows.
+    /// What the task of some sources and a partition has of its own: decoders keep what they learned of the last rows.
     ///
     /// # Errors
-    /// A field that its format cannot serve.
-    pub(super) fn machinery(&self) -> Result<Machinery, FormatError> {
+    /// A field that its format cannot serve, and a store that cannot be opened.
+    pub(super) fn machinery(&self, of_task: &[usize], partition: u32) -> Result<Machinery, StartError> {
         let mut decoders = Vec::with_capacity(self.stages.len());
         for (planned, stage) in self.plan.stages.iter().zip(&self.stages) {
             let inputs = &stage.configured.signature().inputs;
@@ -175,18 +232,45 @@ impl PipelineRuntime {
                     &inputs[feed.input as usize].fields,
                 )
             };
-            decoders.push(planned.feeds.iter().map(decoder).collect::<Result<_, _>>()?);
+            let decoders_of_stage = planned.feeds.iter().map(decoder).collect::<Result<_, _>>();
+            decoders.push(decoders_of_stage.map_err(|source| StartError::Format {
+                stage: planned.name.clone(),
+                source,
+            })?);
         }
+        let mut state = Vec::with_capacity(self.stages.len());
+        for (planned, stage) in self.plan.stages.iter().zip(&self.stages) {
+            let here = planned.sources.iter().any(|source| of_task.contains(source));
+            let backend = self.backend.as_ref().filter(|_| here && !stage.stores.is_empty());
+            let open = |backend| StageState::open(planned, &stage.stores, partition, backend);
+            state.push(backend.map(open).transpose()?);
+        }
+        let key_decoder = |key: &str, format: &Format, name: &str| {
+            let fields = key_and_time_fields(format, Some(key), None);
+            Decoder::new(format, &Format::Raw, &fields).map_err(|source| StartError::Format {
+                stage: name.to_owned(),
+                source,
+            })
+        };
+        let repartitions = self.plan.repartitions.iter().map(|repartition| {
+            let format = &self.plan.sources[repartition.source].format;
+            key_decoder(&repartition.key_from, format, &self.plan.stages[repartition.stage].name)
+        });
+        let repartitions = repartitions.collect::<Result<_, _>>()?;
         let sources = self.plan.sources.iter().map(|source| {
             let fields = key_and_time_fields(&source.format, source.key_from.as_deref(), source.time_from.as_deref());
             let wanted = !fields.is_empty();
-            wanted
-                .then(|| Decoder::new(&source.format, &source.key_format, &fields))
-                .transpose()
+            let decoder = wanted.then(|| Decoder::new(&source.format, &source.key_format, &fields));
+            decoder.transpose().map_err(|error| StartError::Format {
+                stage: source.name.clone(),
+                source: error,
+            })
         });
         Ok(Machinery {
             decoders,
             sources: sources.collect::<Result<_, _>>()?,
+            repartitions,
+            state,
             instances: self.stages.iter().map(|_| None).collect(),
         })
     }
@@ -194,6 +278,21 @@ impl PipelineRuntime {
     /// Index of the dead-letter queue among the sinks.
     pub(super) fn dlq(&self) -> usize {
         self.sinks.len() - 1
+    }
+
+    /// Whether its state takes more than it may, and what is to be said then.
+    pub(super) fn over_quota(&self) -> Option<String> {
+        let quota = self.plan.state.quota_bytes_max?;
+        let changelogs = self.stages.iter().flat_map(|stage| &stage.stores).map(|shape| &*shape.changelog);
+        let stored = self.backend.as_ref()?.db.bytes(changelogs).ok()?;
+        let dirty = u64::try_from(self.dirty_bytes.load(Ordering::Relaxed)).unwrap_or(0);
+        let bytes = stored + dirty;
+        (bytes > quota).then(|| {
+            format!(
+                "the state of the pipeline has {bytes} bytes, and its quota is {quota}: raise `quota` in `[state]` and start \
+                 it again, or reset it; nothing is lost"
+            )
+        })
     }
 
     /// Gives back the memory of instances that nobody used for a while.
@@ -239,8 +338,25 @@ struct Sinks {
 }
 
 impl Sinks {
+    /// Where the records of an origin go that come `times` a batch.
+    fn way(&mut self, plan: &Plan, origin: Origin, target: &PlannedBranch, times: u32) -> Way {
+        Way {
+            sink: target.topic.as_ref().map(|sink| self.writer(&sink.topic, times)),
+            targets: target.stages.clone(),
+            repartitions: self.repartitions(plan, origin, times),
+        }
+    }
+
+    fn repartitions(&mut self, plan: &Plan, origin: Origin, times: u32) -> Vec<(usize, (usize, u32))> {
+        let repartitions = plan.repartitions_of(origin).map(|index| {
+            let topic = &plan.sources[plan.repartitions[index].source].topic;
+            (index, self.writer(topic, times))
+        });
+        repartitions.collect()
+    }
+
     /// The sink's index, and the place among its writers of one that writes `times` for each batch.
-    fn writer(&mut self, topic: &str, times: u32) -> (Option<usize>, u32) {
+    fn writer(&mut self, topic: &str, times: u32) -> (usize, u32) {
         let next = self.order.len();
         let (at, writers) = self.writers.entry(topic.to_owned()).or_insert((next, 0));
         if *at == next {
@@ -248,7 +364,7 @@ impl Sinks {
         }
         let place = *writers;
         *writers = writers.saturating_add(times);
-        (Some(*at), place)
+        (*at, place)
     }
 
     fn finish(mut self, dlq: &str, partitions: &impl Fn(&str) -> u32) -> Arc<[Sink]> {

@@ -47,6 +47,10 @@ pub struct StageStats {
     pub guest_ns: Counter,
     /// Rows that could not be decoded, or encoded, or that the plugin refused, or whose call failed.
     pub failed: Counter,
+    /// Rows that were too late for all of their windows, or too far ahead.
+    pub late: Counter,
+    /// Rows that have no key where the stage needs one.
+    pub unkeyed: Counter,
     /// Calls that ended in a trap, a time-out or a broken contract.
     pub traps: Counter,
     /// Rows out, by branch.

@@ -4,28 +4,28 @@
 //! What is between two commits is only in memory. When a commit fails, or a stage cannot be called, the task goes
 //! back to its last commit and tries again later; what it had done since is as if it had never been.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
 
+use super::commit::Committing;
 use super::effects::Effects;
-use super::pass::{Machinery, Pass, PassError};
-use super::pipeline::{INSTANCE_IDLE_MAX, PipelineRuntime};
+use super::pass::Machinery;
+use super::pipeline::{PipelineRuntime, StartError};
 use super::scheduler::{Next, Turn, Waker};
+use super::state::{Notes, StageState};
 use crate::connect::embedded::{EmbeddedLog, Subscription};
-use crate::connect::{Commit, CommitError, Committed, GroupOffset, LogError, Position, TopicPartition};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, PASS_TIME_MAX};
-use crate::record::{RecordRef, now_ms};
+use crate::connect::{LogError, Position, TopicPartition};
+use crate::limits::BATCH_BYTES_MAX;
+use crate::state::StoreError;
 
 /// First wait after a failed commit or start of a stage; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// By how much a task takes on less after a pass that took too long; it doubles after each in which no call failed.
-const OVERRUN_DIVISOR: usize = 8;
 /// Memory of the arena that is kept from one batch to the next.
-const ARENA_BYTES_KEPT: usize = 4 * BATCH_BYTES_MAX;
+pub(super) const ARENA_BYTES_KEPT: usize = 4 * BATCH_BYTES_MAX;
 
 /// What others see of a task, and ask of it.
 #[derive(Debug, Default)]
@@ -36,6 +36,9 @@ pub struct TaskStatus {
     pub stop: AtomicBool,
     /// It should commit at the end of its sources at once: nobody waits for more.
     pub draining: AtomicBool,
+    /// The number of a stage, counted from 1, that should close all its windows at the end of the sources, as there will
+    /// be no more records; 0 when it has.
+    pub closing: AtomicUsize,
     /// It ended.
     pub done: AtomicBool,
     /// Why it waits, if it does so because something is wrong.
@@ -45,42 +48,47 @@ pub struct TaskStatus {
 }
 
 /// A source's partition, as one task reads it.
-struct Reader {
-    source: usize,
-    place: TopicPartition,
-    position: u64,
-    committed: u64,
+pub(super) struct Reader {
+    pub source: usize,
+    pub place: TopicPartition,
+    pub position: u64,
+    pub committed: u64,
     _subscription: Subscription,
 }
 
-/// The outcome of a commit, put there by the committer.
-type Outcome = Arc<Mutex<Option<Result<Committed, CommitError>>>>;
-
 /// A task; see the module.
 pub struct Task {
-    pipeline: Arc<PipelineRuntime>,
-    log: Arc<EmbeddedLog>,
-    status: Arc<TaskStatus>,
-    waker: Waker,
-    readers: Vec<Reader>,
+    pub(super) pipeline: Arc<PipelineRuntime>,
+    pub(super) log: Arc<EmbeddedLog>,
+    pub(super) status: Arc<TaskStatus>,
+    pub(super) waker: Waker,
+    pub(super) readers: Vec<Reader>,
     /// Which reader is asked first, so that none waits for the others.
-    turn_of: usize,
-    machinery: Machinery,
-    effects: Effects,
-    arena: Bump,
-    uncommitted_since: Option<Instant>,
-    committing: Option<Outcome>,
+    pub(super) turn_of: usize,
+    pub(super) machinery: Machinery,
+    pub(super) effects: Effects,
+    pub(super) arena: Bump,
+    pub(super) uncommitted_since: Option<Instant>,
+    pub(super) committing: Option<Committing>,
     /// Whether its positions are known: not where it could not read them after a failure.
     rewound: bool,
+    /// Whether its stores have everything that their changelogs have.
+    caught_up: bool,
     /// Until when it waits after a failure, and how long the next wait is.
     retry_at: Option<Instant>,
     retry_wait: Duration,
-    shed_at: Option<Instant>,
+    pub(super) shed_at: Option<Instant>,
+    /// When its stores have to be looked at.
+    pub(super) tend_at: Option<Instant>,
+    /// When its last record came: from then on an idle source's time is counted.
+    pub(super) record_at: Instant,
     /// Records that it takes on at a time: fewer after a pass that took too long.
-    records_max: usize,
+    pub(super) records_max: usize,
     /// Records of such a pass that are still to come: meanwhile it commits after each pass, so that the next one that
     /// takes too long does not undo those before it.
-    careful_records: usize,
+    pub(super) careful_records: usize,
+    /// Its share of [`PipelineRuntime::dirty_bytes`].
+    pub(super) dirty_bytes: i64,
 }
 
 /// Something that does not pass by waiting.
@@ -96,9 +104,12 @@ pub enum TaskError {
         /// What the log said.
         source: LogError,
     },
-    /// A field has no place in a format.
+    /// A field has no place in a format, or a store cannot be opened.
     #[error(transparent)]
-    Format(#[from] crate::format::FormatError),
+    Start(#[from] StartError),
+    /// A store cannot be brought up to its changelog.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl Task {
@@ -125,7 +136,7 @@ impl Task {
                 _subscription: subscription,
             });
         }
-        let machinery = pipeline.machinery()?;
+        let machinery = pipeline.machinery(sources, partition)?;
         let mut task = Task {
             effects: Effects::new(pipeline.sinks.clone()),
             pipeline,
@@ -139,36 +150,70 @@ impl Task {
             uncommitted_since: None,
             committing: None,
             rewound: false,
+            caught_up: false,
             retry_at: None,
             retry_wait: RETRY_MIN,
             shed_at: None,
+            tend_at: None,
+            record_at: Instant::now(),
             records_max: usize::MAX,
             careful_records: 0,
+            dirty_bytes: 0,
         };
         task.rewind()?;
         Ok(task)
     }
 
-    /// Goes back to the last commit.
-    fn rewind(&mut self) -> Result<(), TaskError> {
+    /// Goes back to the last commit. Where it is not known whether that was the last, its stores may be behind: they
+    /// catch up before anything else.
+    pub(super) fn rewind(&mut self) -> Result<(), TaskError> {
         self.effects.clear();
         self.uncommitted_since = None;
         self.rewound = false;
+        self.caught_up = false;
+        self.states().for_each(StageState::abort);
+        let mut notes = Notes::default();
         for reader in &mut self.readers {
-            let committed = match self.log.committed(&self.pipeline.plan.group, &reader.place) {
-                Ok(Some(offset)) => Ok(offset),
-                Ok(None) => self.log.offset_at(&reader.place, Position::Start),
-                Err(error) => Err(error),
+            let committed = self.log.committed_with_metadata(&self.pipeline.plan.group, &reader.place);
+            reader.position = match committed.map_err(|source| reader.error(source))? {
+                Some((offset, metadata)) => {
+                    notes.read(&metadata);
+                    offset
+                }
+                None => {
+                    let start = self.log.offset_at(&reader.place, Position::Start);
+                    start.map_err(|source| reader.error(source))?
+                }
             };
-            reader.position = committed.map_err(|source| reader.error(source))?;
             reader.committed = reader.position;
         }
+        self.states().for_each(|state| state.restore(&notes));
         self.rewound = true;
         Ok(())
     }
 
+    /// What the stages keep that it runs.
+    pub(super) fn states(&mut self) -> impl Iterator<Item = &mut StageState> {
+        self.machinery.state.iter_mut().flatten()
+    }
+
+    /// Brings the stores up to their changelogs, some of it a turn.
+    fn catch_up(&mut self) -> Result<Next, TaskError> {
+        for state in self.machinery.state.iter_mut().flatten() {
+            if !state.catch_up()? {
+                return Ok(match self.tend(Instant::now()) {
+                    Some(why) => self.pause(&why),
+                    None if self.is_over() => Next::Wait(self.tend_at),
+                    None => Next::Ready,
+                });
+            }
+        }
+        self.caught_up = true;
+        Ok(Next::Ready)
+    }
+
     /// Goes back to the last commit and waits a while before it tries again.
-    fn retreat(&mut self, why: &str) -> Result<Next, TaskError> {
+    pub(super) fn retreat(&mut self, why: &str) -> Result<Next, TaskError> {
         match self.rewind() {
             Err(error) if !error.passes() => Err(error),
             _ => Ok(self.pause(why)),
@@ -193,7 +238,7 @@ impl Task {
     }
 
     /// Something worked again.
-    fn resume(&mut self) {
+    pub(super) fn resume(&mut self) {
         self.retry_wait = RETRY_MIN;
         let mut paused = self.status.paused.lock().unwrap_or_else(PoisonError::into_inner);
         if paused.take().is_some() {
@@ -203,21 +248,8 @@ impl Task {
 
     /// One turn; an error ends the task.
     fn step(&mut self) -> Result<Next, TaskError> {
-        if let Some(outcome) = &self.committing {
-            let Some(outcome) = outcome.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-                return Ok(Next::Wait(None));
-            };
-            self.committing = None;
-            if let Err(error) = outcome {
-                self.pipeline.stats.rewinds.add(1);
-                return self.retreat(&error.to_string());
-            }
-            self.pipeline.stats.commits.add(1);
-            for reader in &mut self.readers {
-                reader.committed = reader.position;
-            }
-            self.uncommitted_since = None;
-            self.resume();
+        if let Some(next) = self.commit_outcome()? {
+            return Ok(next);
         }
         let now = Instant::now();
         let stopping = self.status.stop.load(Ordering::Acquire);
@@ -227,7 +259,7 @@ impl Task {
         self.retry_at = None;
         if stopping {
             return Ok(if self.uncommitted_since.is_some() {
-                self.commit()
+                self.commit()?
             } else {
                 Next::Done
             });
@@ -235,8 +267,20 @@ impl Task {
         if !self.rewound {
             self.rewind()?;
         }
+        if !self.caught_up {
+            return self.catch_up();
+        }
+        if let Some(why) = self.tend(now) {
+            return Ok(self.pause(&why));
+        }
         if self.commit_due(now) {
-            return Ok(self.commit());
+            return self.commit();
+        }
+        if self.is_over() {
+            return Ok(Next::Wait(self.tend_at));
+        }
+        if self.is_closing() {
+            return self.close_windows();
         }
         if self.read()? {
             return Ok(Next::Ready);
@@ -244,188 +288,74 @@ impl Task {
         if let Some(at) = self.retry_at {
             return Ok(Next::Wait(Some(at)));
         }
-        Ok(self.end_of_sources())
+        self.end_of_sources(now)
     }
 
     fn commit_due(&self, now: Instant) -> bool {
         self.uncommitted_since.is_some_and(|since| {
             self.careful_records > 0
-                || self.effects.bytes() >= self.pipeline.commit_bytes_max
+                || self.uncommitted_bytes() >= self.pipeline.commit_bytes_max
                 || now.duration_since(since) >= self.pipeline.plan.commit_interval
         })
     }
 
     /// Nothing to read now: commit if it is time, else wait for more.
-    fn end_of_sources(&mut self) -> Next {
-        let Some(since) = self.uncommitted_since else {
-            self.status.at_end.store(true, Ordering::Release);
-            return self.idle();
-        };
-        if self.status.draining.load(Ordering::Acquire) {
-            return self.commit();
+    fn end_of_sources(&mut self, now: Instant) -> Result<Next, TaskError> {
+        if let Some(since) = self.uncommitted_since {
+            if self.status.draining.load(Ordering::Acquire) {
+                return self.commit();
+            }
+            return Ok(Next::Wait(Some(since + self.pipeline.plan.commit_interval)));
         }
-        Next::Wait(Some(since + self.pipeline.plan.commit_interval))
+        if let Some(stage) = self.status.closing.load(Ordering::Acquire).checked_sub(1) {
+            if self.end_windows(stage)? {
+                return Ok(Next::Ready);
+            }
+            self.status.closing.store(0, Ordering::Release);
+        }
+        let idle_at = self.pass_idle_time(now)?;
+        if self.uncommitted_since.is_some() {
+            return Ok(Next::Ready);
+        }
+        self.status.at_end.store(true, Ordering::Release);
+        let shed_at = self.shed(now);
+        let next = [idle_at, shed_at, self.tend_at].into_iter().flatten().min();
+        Ok(Next::Wait(next))
     }
 
-    /// Waits for records; after a while without any, gives back the memory of unused instances.
-    fn idle(&mut self) -> Next {
-        let now = Instant::now();
-        match self.shed_at {
-            Some(at) if at <= now => {
-                self.pipeline.shed_instances();
-                self.arena = Bump::new();
-                self.shed_at = None;
-                Next::Wait(None)
-            }
-            Some(at) => Next::Wait(Some(at)),
-            None => Next::Wait(None),
+    /// After a while without records gives back the memory of unused instances; says when that is.
+    fn shed(&mut self, now: Instant) -> Option<Instant> {
+        if self.shed_at.is_some_and(|at| at <= now) {
+            self.pipeline.shed_instances();
+            self.arena = Bump::new();
+            self.shed_at = None;
         }
-    }
-
-    /// Reads and processes some records, if there are any.
-    fn read(&mut self) -> Result<bool, TaskError> {
-        let count = self.readers.len();
-        for at in (0..count).map(|n| (self.turn_of + n) % count) {
-            let reader = &mut self.readers[at];
-            // One block, where a whole batch of them would not be taken on.
-            let bytes_max = if self.records_max < BATCH_ROWS_MAX {
-                1
-            } else {
-                BATCH_BYTES_MAX
-            };
-            let fetched = match self.log.fetch(&reader.place, reader.position, bytes_max) {
-                Ok(fetched) => fetched,
-                Err(LogError::OffsetOutOfRange { first, .. }) if first > reader.position => {
-                    tracing::warn!(
-                        pipeline = self.pipeline.plan.name,
-                        topic = &*reader.place.topic,
-                        partition = reader.place.partition,
-                        "{} records from offset {} on are gone by the topic's retention and were never processed",
-                        first - reader.position,
-                        reader.position
-                    );
-                    reader.position = first;
-                    self.uncommitted_since.get_or_insert_with(Instant::now);
-                    return Ok(true);
-                }
-                Err(source) => return Err(reader.error(source)),
-            };
-            if fetched.next_offset() == reader.position {
-                continue;
-            }
-            self.turn_of = (at + 1) % count;
-            self.status.at_end.store(false, Ordering::Release);
-            let mut records = fetched.records();
-            let taken: Vec<RecordRef<'_>> = records.by_ref().take(self.records_max).collect();
-            let left = records.next();
-            let mut arena = std::mem::take(&mut self.arena);
-            let reader = &self.readers[at];
-            let pass = Pass {
-                pipeline: &self.pipeline,
-                machinery: &mut self.machinery,
-                arena: &arena,
-                place: &reader.place,
-                effects: &mut self.effects,
-                held: Vec::new(),
-                now_ms: now_ms(),
-                until: Instant::now() + PASS_TIME_MAX,
-                stop: &self.status.stop,
-                failed: false,
-                alone: false,
-            };
-            let passed = pass.source(reader.source, &taken);
-            self.give_back_instances();
-            let passed = match passed {
-                Ok(passed) => passed,
-                Err(PassError::Overrun) => {
-                    self.careful_records = taken.len();
-                    self.records_max = (taken.len().min(BATCH_ROWS_MAX) / OVERRUN_DIVISOR).max(1);
-                    self.rewind()?;
-                    return Ok(true);
-                }
-                Err(down) => {
-                    self.retreat(&down.to_string())?;
-                    return Ok(false);
-                }
-            };
-            self.careful_records = self.careful_records.saturating_sub(passed.records);
-            if !passed.failed {
-                self.records_max = self.records_max.saturating_mul(2);
-            }
-            let next_offset = taken
-                .get(passed.records)
-                .or(left.as_ref())
-                .map_or(fetched.next_offset(), |record| record.offset);
-            arena.reset();
-            if arena.allocated_bytes() <= ARENA_BYTES_KEPT {
-                self.arena = arena;
-            }
-            self.readers[at].position = next_offset;
-            let now = Instant::now();
-            self.uncommitted_since.get_or_insert(now);
-            self.shed_at = Some(now + INSTANCE_IDLE_MAX);
-            return Ok(true);
-        }
-        Ok(false)
+        self.shed_at
     }
 
     /// Between turns the instances serve the pipeline's other tasks.
-    fn give_back_instances(&mut self) {
+    pub(super) fn give_back_instances(&mut self) {
         for (stage, slot) in self.pipeline.stages.iter().zip(&mut self.machinery.instances) {
             if let Some(instance) = slot.take() {
                 stage.give_back(instance);
             }
         }
     }
-
-    /// Hands effects and offsets to the committer, whose answer wakes the task.
-    fn commit(&mut self) -> Next {
-        let offsets = self
-            .readers
-            .iter()
-            .filter(|reader| reader.position != reader.committed)
-            .map(|reader| GroupOffset {
-                group: self.pipeline.plan.group.as_str().into(),
-                topic: reader.place.topic.clone(),
-                partition: reader.place.partition,
-                next_offset: reader.position,
-                metadata: String::new(),
-            })
-            .collect();
-        let commit = Commit {
-            appends: self.effects.take(),
-            offsets,
-            ..Commit::default()
-        };
-        let outcome = Outcome::default();
-        self.committing = Some(outcome.clone());
-        let waker = self.waker.clone();
-        self.log.submit(
-            commit,
-            Box::new(move |result| {
-                *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-                waker.wake();
-            }),
-        );
-        Next::Wait(None)
-    }
 }
 
 impl TaskError {
     /// Whether waiting may help.
     fn passes(&self) -> bool {
-        matches!(
-            self,
-            TaskError::Log {
-                source: LogError::Unavailable { .. },
-                ..
-            }
-        )
+        match self {
+            TaskError::Log { source, .. } => matches!(source, LogError::Unavailable { .. }),
+            TaskError::Store(error) | TaskError::Start(StartError::Store(error)) => error.passes(),
+            TaskError::Start(StartError::Format { .. }) => false,
+        }
     }
 }
 
 impl Reader {
-    fn error(&self, source: LogError) -> TaskError {
+    pub(super) fn error(&self, source: LogError) -> TaskError {
         TaskError::Log {
             topic: self.place.topic.to_string(),
             partition: self.place.partition,

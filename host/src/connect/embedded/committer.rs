@@ -12,7 +12,7 @@ use super::topic::{End, Generation, Head, Topic, bytes_between};
 use super::{Down, Shared};
 use crate::connect::membership::Membership;
 use crate::connect::{
-    Block, Commit, CommitError, Committed, Fence, GroupOffset, LogError, TopicPartition, TopicSpec, check_group,
+    Block, Commit, CommitError, Committed, Fence, GroupOffset, LogError, TopicPartition, TopicRole, TopicSpec, check_group,
 };
 use crate::crash::crash_point;
 use crate::limits::{BATCH_COMMIT_BYTES_MAX, CALLER_COMMIT_BYTES_MAX, SHARED_GENERATION_BYTES_MAX};
@@ -37,6 +37,7 @@ pub(super) enum Change {
     CreateTopic(TopicSpec),
     DeleteTopic(String),
     DeleteGroup(String),
+    SetTopicRole(String, TopicRole),
 }
 
 /// A commit whose blocks are finished.

@@ -339,6 +339,7 @@ fn load(db: Database, meta: Keyspace, shared: Keyspace) -> Result<Engine, String
         let topic = Topic {
             id,
             heads: (0..row.spec.partitions).map(head).collect(),
+            role: RwLock::new(row.spec.role.clone()),
             spec: row.spec,
             created_ms: row.created_ms,
             generations: RwLock::new(generations.into_iter().map(Arc::new).collect()),

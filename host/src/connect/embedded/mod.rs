@@ -43,7 +43,7 @@ pub use subscription::Subscription;
 use super::membership::{Assignment, LiveGroup, Membership};
 use super::{
     Commit, CommitError, Committed, Fetched, GroupDescription, GroupPartition, LogError, Position, TopicDescription,
-    TopicPartition, TopicSpec,
+    TopicPartition, TopicRole, TopicSpec,
 };
 use crate::limits::{DISK_RESERVE_BYTES, GENERATION_BYTES_MAX};
 use committer::{Change, Committer, Job, PendingCommit};
@@ -185,6 +185,14 @@ impl EmbeddedLog {
     /// Where it has none, or has live members.
     pub fn delete_group(&self, group: &str) -> Result<(), CommitError> {
         self.change(Change::DeleteGroup(group.into()))
+    }
+
+    /// Says anew what a topic is to the pipeline that made it.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub fn set_topic_role(&self, name: &str, role: TopicRole) -> Result<(), CommitError> {
+        self.change(Change::SetTopicRole(name.into(), role))
     }
 
     /// All topics, by name.

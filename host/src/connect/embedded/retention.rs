@@ -7,7 +7,7 @@
 use super::committer::{Change, Committer};
 use super::engine::{Engine, end_key, generation_key, offset_key, topic_key};
 use super::topic::{Generation, Head, Topic, TopicRow, bytes_between};
-use crate::connect::{CommitError, LogError, TopicSpec, check_group};
+use crate::connect::{CommitError, LogError, TopicRole, TopicSpec, check_group};
 use crate::crash::crash_point;
 use crate::record::now_ms;
 use fjall::Keyspace;
@@ -25,6 +25,7 @@ impl Committer {
             Change::CreateTopic(spec) => self.create_topic(&spec),
             Change::DeleteTopic(name) => self.delete_topic(&name),
             Change::DeleteGroup(group) => self.delete_group(&group),
+            Change::SetTopicRole(name, role) => self.set_topic_role(&name, role),
         }
     }
 
@@ -56,6 +57,7 @@ impl Committer {
             plan.put(engine, generation_key(id, 0), first.encode());
             let topic = Topic {
                 id,
+                role: RwLock::new(row.spec.role.clone()),
                 spec: row.spec,
                 created_ms: row.created_ms,
                 heads,
@@ -112,6 +114,31 @@ impl Committer {
         self.drop_keyspaces(dropped);
         // Whoever waits for it to grow shall learn that it is gone.
         self.shared.subscriptions.notify_all();
+        Ok(())
+    }
+
+    fn set_topic_role(&mut self, name: &str, role: TopicRole) -> Result<(), CommitError> {
+        self.shared.ready(1 << 20)?;
+        self.shared.with_engine(|engine| engine.topic(name).map(drop))?;
+        let role = Arc::new(role);
+        self.write(1 << 20, |engine, plan| {
+            let Ok(topic) = engine.topic(name) else {
+                return Ok(());
+            };
+            let spec = TopicSpec {
+                role: Some(role.clone()),
+                ..topic.spec()
+            };
+            let row = TopicRow {
+                id: topic.id,
+                spec,
+                created_ms: topic.created_ms,
+            };
+            plan.put(engine, topic_key(name), serde_json::to_vec(&row).unwrap_or_default());
+            let role = role.clone();
+            plan.after(move |_| topic.set_role(role));
+            Ok(())
+        })?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! A topic in memory: the ends of its partitions, and its generations, the oldest first.
 
 use super::reading::Home;
-use crate::connect::{LogError, PartitionDescription, TopicDescription, TopicSpec};
+use crate::connect::{LogError, PartitionDescription, TopicDescription, TopicRole, TopicSpec};
 use fjall::Keyspace;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -126,7 +126,9 @@ pub(super) struct TopicRow {
 
 pub(super) struct Topic {
     pub(super) id: u64,
+    /// As it was made; its role may have changed since.
     pub(super) spec: TopicSpec,
+    pub(super) role: RwLock<Option<Arc<TopicRole>>>,
     pub(super) created_ms: i64,
     pub(super) heads: Vec<Head>,
     pub(super) generations: RwLock<Vec<Arc<Generation>>>,
@@ -189,6 +191,18 @@ impl Topic {
             .map_or(bytes_max, |bytes| (bytes / 4).clamp(1, bytes_max))
     }
 
+    /// What it was made with, and its role now.
+    pub(super) fn spec(&self) -> TopicSpec {
+        TopicSpec {
+            role: self.role.read().unwrap_or_else(|e| e.into_inner()).clone(),
+            ..self.spec.clone()
+        }
+    }
+
+    pub(super) fn set_role(&self, role: Arc<TopicRole>) {
+        *self.role.write().unwrap_or_else(|e| e.into_inner()) = Some(role);
+    }
+
     pub(super) fn describe(&self) -> TopicDescription {
         let oldest = self
             .generations
@@ -210,7 +224,7 @@ impl Topic {
             }
         };
         TopicDescription {
-            spec: self.spec.clone(),
+            spec: self.spec(),
             created_ms: self.created_ms,
             partition_ranges: self.heads.iter().enumerate().map(range).collect(),
         }

@@ -1,0 +1,512 @@
+//! What a task keeps for one stage: its stores, and how far its stream has come.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::guest::{Scanned, Stores, StoresError};
+use crate::limits::{KEY_BYTES_MAX, ROW_BYTES_MAX};
+use crate::pipeline::PlannedStage;
+use crate::state::codec::{read_key, write_key, write_row};
+use crate::state::{Backend, ColdError, StoreError, StoreShape, TaskStore};
+use crate::table::{Column, Table};
+use crate::window::{Emit, Late, StreamTime, Window};
+
+/// The state of one stage in one task.
+pub(super) struct StageState {
+    /// The stage's name: under it stream time is noted beside the offsets.
+    name: String,
+    shared: Arc<Mutex<StageStores>>,
+    /// Lent to an instance for the time of a call.
+    lent: Option<Box<dyn Stores>>,
+    /// Of an aggregator with windows.
+    pub window: Option<Window>,
+    /// Whether results are sent when windows close.
+    emits_on_close: bool,
+    committed: Progress,
+    /// As of the next commit.
+    pub progress: Progress,
+    /// Stream time when the last record came: what moves it since then is the clock.
+    pub last_record: StreamTime,
+}
+
+/// How far a stage has come in event time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub now: StreamTime,
+    /// Where results are sent when windows close: how far that has been done.
+    pub closed: Option<Closed>,
+}
+
+/// How far windows have been closed, where that is less far than stream time allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Closed {
+    /// Windows that start before this have been closed.
+    pub before_ms: i64,
+    /// Of the window that starts there those groups, by their keys, up to this one.
+    pub after: Option<Vec<u8>>,
+}
+
+/// The stores of a stage, and the time that their rows are written at.
+pub(super) struct StageStores {
+    pub stores: Vec<TaskStore>,
+    pub now: StreamTime,
+    key: Vec<u8>,
+    row: Vec<u8>,
+}
+
+/// A key of a group that can be noted beside an offset.
+const NOTED_KEY_BYTES_MAX: usize = 256;
+
+impl StageState {
+    /// Opens the stores of a stage for the task of a partition.
+    ///
+    /// # Errors
+    /// Where rows are missing, or cannot be read.
+    pub fn open(
+        planned: &PlannedStage,
+        shapes: &[Arc<StoreShape>],
+        partition: u32,
+        backend: &Backend,
+    ) -> Result<StageState, StoreError> {
+        let open = |shape: &Arc<StoreShape>| TaskStore::open(shape.clone(), partition, backend.clone());
+        let stores = StageStores {
+            stores: shapes.iter().map(open).collect::<Result<_, _>>()?,
+            now: StreamTime::default(),
+            key: Vec::new(),
+            row: Vec::new(),
+        };
+        let shared = Arc::new(Mutex::new(stores));
+        Ok(StageState {
+            name: planned.name.clone(),
+            lent: Some(Box::new(Lent(shared.clone()))),
+            shared,
+            window: planned.window,
+            emits_on_close: planned.window.is_some() && planned.emit == Emit::Close,
+            committed: Progress::default(),
+            progress: Progress::default(),
+            last_record: StreamTime::default(),
+        })
+    }
+
+    /// The stores. Nobody else has them but an instance during a call.
+    pub fn stores(&self) -> MutexGuard<'_, StageStores> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is lent to an instance for a call, which gives it back.
+    pub fn lent(&mut self) -> &mut Option<Box<dyn Stores>> {
+        &mut self.lent
+    }
+
+    /// Bytes that were written since the last commit.
+    pub fn pending_bytes(&self) -> usize {
+        self.stores().stores.iter().map(TaskStore::pending_bytes).sum()
+    }
+
+    /// A call begins: what it writes can be undone.
+    pub fn begin_call(&mut self) {
+        let now = self.progress.now;
+        let mut stores = self.stores();
+        stores.now = now;
+        stores.stores.iter_mut().for_each(TaskStore::begin_call);
+    }
+
+    /// The call failed.
+    pub fn undo_call(&mut self) {
+        self.stores().stores.iter_mut().for_each(TaskStore::undo_call);
+    }
+
+    /// Takes a record's time into account: stream time moves, and with it windows come to be closed.
+    ///
+    /// # Errors
+    /// Where the record is too far ahead.
+    pub fn observe(&mut self, timestamp_ms: i64, appended_ms: i64, future_max: Duration) -> Result<(), Late> {
+        let before = self.progress.now;
+        self.progress.now.observe(timestamp_ms, appended_ms, future_max)?;
+        self.last_record = self.progress.now;
+        self.note_closing(before);
+        Ok(())
+    }
+
+    /// The stream time at which the first open window closes, where results are sent then.
+    ///
+    /// # Errors
+    /// Where the local store cannot be read.
+    pub fn next_closing(&self) -> Result<Option<i64>, StoreError> {
+        let Some(window) = self.window.filter(|_| self.emits_on_close) else {
+            return Ok(None);
+        };
+        let stores = self.stores();
+        let store = &stores.stores[0];
+        let next = store.next_window(first_open(self.window, &self.progress), i64::MAX);
+        let next = next.map_err(|error| store.unreadable(error))?;
+        Ok(next.map(|start| window.closes_at(start)))
+    }
+
+    /// Brings the stores up to their changelogs, some of it. Returns whether there is no more.
+    ///
+    /// # Errors
+    /// Where a changelog cannot be read, or is not what a store wrote.
+    pub fn catch_up(&mut self) -> Result<bool, StoreError> {
+        let first_open = self.first_open_committed();
+        for store in &mut self.stores().stores {
+            if !store.catch_up(first_open)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Moves stream time.
+    pub fn advance(&mut self, to_ms: i64) {
+        let before = self.progress.now;
+        self.progress.now.advance(to_ms);
+        self.note_closing(before);
+    }
+
+    fn note_closing(&mut self, before: StreamTime) {
+        if let Some(window) = self.window.filter(|_| self.emits_on_close && self.progress.closed.is_none()) {
+            let (before_ms, now_ms) = (window.first_open(before), window.first_open(self.progress.now));
+            if before_ms < now_ms {
+                self.progress.closed = Some(Closed { before_ms, after: None });
+            }
+        }
+    }
+
+    /// The first window that is not closed as of the last commit; rows of those before it count no more.
+    pub fn first_open_committed(&self) -> i64 {
+        first_open(self.window, &self.committed)
+    }
+
+    /// Everything is as of the last commit.
+    pub fn abort(&mut self) {
+        self.progress = self.committed.clone();
+        self.stores().stores.iter_mut().for_each(TaskStore::abort);
+    }
+
+    /// What was committed last, by what is noted beside the offsets.
+    pub fn restore(&mut self, notes: &Notes) {
+        self.committed = notes.progress(&self.name);
+        self.progress = self.committed.clone();
+        self.last_record = self.progress.now;
+    }
+
+    /// Whether stream time, or what is closed, has moved since the last commit.
+    pub fn has_moved(&self) -> bool {
+        self.progress != self.committed
+    }
+
+    /// The commit is true.
+    pub fn committed(&mut self) {
+        self.committed = self.progress.clone();
+        let first_open = self.first_open_committed();
+        for store in &mut self.stores().stores {
+            store.committed_nothing();
+            store.drop_windows(first_open);
+        }
+    }
+
+    /// Rows that were written before this are past: what the local store needs not keep.
+    pub fn past_before(&self, shape: &StoreShape) -> Option<i64> {
+        let now = self.committed.now.get()?;
+        match shape.windowing {
+            crate::state::Windowing::Forever => None,
+            crate::state::Windowing::Windows => Some(self.first_open_committed()),
+            crate::state::Windowing::TimeToLive(ms) => Some(now.saturating_sub(ms).saturating_add(1)),
+        }
+    }
+}
+
+/// The first window of which something counts.
+pub(super) fn first_open(window: Option<Window>, progress: &Progress) -> i64 {
+    let Some(window) = window else { return i64::MIN };
+    let open = window.first_open(progress.now);
+    progress.closed.as_ref().map_or(open, |closed| closed.before_ms.min(open))
+}
+
+impl Closed {
+    /// Whether it can be noted as it is: groups with long keys are closed with those behind them.
+    pub fn can_be_noted(&self) -> bool {
+        self.after.as_ref().is_none_or(|after| after.len() <= NOTED_KEY_BYTES_MAX)
+    }
+}
+
+/// How far the stages of a task have come, as text beside the offsets that its group commits: for each stage its stream
+/// time, and where windows are half closed the start of the first and the last key that is.
+#[derive(Debug, Default)]
+pub(super) struct Notes(BTreeMap<String, Progress>);
+
+impl Notes {
+    /// Takes over what stands beside one offset: the furthest counts, as time never goes back.
+    pub fn read(&mut self, metadata: &str) {
+        let Ok(serde_json::Value::Object(stages)) = serde_json::from_str(metadata) else {
+            return;
+        };
+        for (stage, value) in stages {
+            let Some(progress) = read_progress(&value) else { continue };
+            let known = self.0.entry(stage).or_default();
+            if progress.now > known.now || progress.now == known.now && further(&progress, known) {
+                *known = progress;
+            }
+        }
+    }
+
+    fn progress(&self, stage: &str) -> Progress {
+        self.0.get(stage).cloned().unwrap_or_default()
+    }
+
+    /// What is to stand beside the next offsets; empty where no stage has a time.
+    pub fn write<'s>(stages: impl Iterator<Item = &'s StageState>) -> String {
+        let timed = stages.filter_map(|stage| Some((stage.name.clone(), write_progress(&stage.progress)?)));
+        let notes: serde_json::Map<_, _> = timed.collect();
+        if notes.is_empty() {
+            String::new()
+        } else {
+            serde_json::Value::Object(notes).to_string()
+        }
+    }
+}
+
+/// Of two with the same stream time: whether more is closed in the first.
+fn further(a: &Progress, b: &Progress) -> bool {
+    let place = |progress: &Progress| {
+        let closed = progress.closed.as_ref();
+        // Where nothing is said all that can be closed is.
+        closed.map_or((i64::MAX, None), |closed| (closed.before_ms, closed.after.clone()))
+    };
+    place(a) > place(b)
+}
+
+fn write_progress(progress: &Progress) -> Option<serde_json::Value> {
+    let now = progress.now.get()?;
+    Some(match &progress.closed {
+        None => serde_json::json!(now),
+        Some(closed) => match &closed.after {
+            None => serde_json::json!([now, closed.before_ms]),
+            Some(after) => {
+                let hex: String = after.iter().map(|byte| format!("{byte:02x}")).collect();
+                serde_json::json!([now, closed.before_ms, hex])
+            }
+        },
+    })
+}
+
+fn read_progress(value: &serde_json::Value) -> Option<Progress> {
+    let mut now = StreamTime::default();
+    let closed = match value.as_array() {
+        None => {
+            now.advance(value.as_i64()?);
+            None
+        }
+        Some(parts) => {
+            now.advance(parts.first()?.as_i64()?);
+            let after = match parts.get(2) {
+                None => None,
+                Some(hex) => Some(read_hex(hex.as_str()?)?),
+            };
+            Some(Closed {
+                before_ms: parts.get(1)?.as_i64()?,
+                after,
+            })
+        }
+    };
+    Some(Progress { now, closed })
+}
+
+fn read_hex(hex: &str) -> Option<Vec<u8>> {
+    let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
+    (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+/// The stores of a stage while an instance is called.
+struct Lent(Arc<Mutex<StageStores>>);
+
+impl Stores for Lent {
+    fn get(&mut self, store: usize, keys: &Table, bytes_max: usize) -> Result<(Vec<u8>, Table), StoresError> {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let StageStores { stores, now, key, .. } = &mut *shared;
+        let store = &mut stores[store];
+        let shape = store.shape().clone();
+        let rows = keys.rows as usize;
+        let mut columns = shape.columns(rows);
+        let mut absent = Vec::new();
+        let mut bytes_left = bytes_max;
+        for row in 0..rows {
+            key_of(&shape, keys, row, key)?;
+            match store.get(key, *now).map_err(unavailable)? {
+                Some(bytes) => {
+                    bytes_left = bytes_left.checked_sub(bytes.len()).ok_or(StoresError::Size)?;
+                    shape
+                        .read(bytes, row, &mut columns)
+                        .map_err(|error| StoresError::Unavailable(format!("{}: {error}", shape.label)))?;
+                    if !absent.is_empty() {
+                        absent.push(0);
+                    }
+                }
+                None => {
+                    absent.resize(row, 0);
+                    absent.push(1);
+                    shape.push_absent(row, &mut columns);
+                }
+            }
+        }
+        let values = Table {
+            rows: keys.rows,
+            columns,
+        };
+        Ok((absent, values))
+    }
+
+    fn put(&mut self, store: usize, keys: &Table, values: &Table) -> Result<(), StoresError> {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let StageStores { stores, now, key, row } = &mut *shared;
+        let store = &mut stores[store];
+        let shape = store.shape().clone();
+        let now_ms = now.get().unwrap_or(0);
+        for at in 0..keys.rows as usize {
+            key_of(&shape, keys, at, key)?;
+            row.clear();
+            write_row(shape.schema_number(), now_ms, &shape.value, values, at, row);
+            check_row(&shape, row)?;
+            store.put(key, row);
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, store: usize, keys: &Table) -> Result<(), StoresError> {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let StageStores { stores, key, .. } = &mut *shared;
+        let store = &mut stores[store];
+        let shape = store.shape().clone();
+        for at in 0..keys.rows as usize {
+            key_of(&shape, keys, at, key)?;
+            store.delete(key);
+        }
+        Ok(())
+    }
+
+    fn scan(
+        &mut self,
+        store: usize,
+        prefix: &Table,
+        after: &Table,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Scanned, StoresError> {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let StageStores { stores, now, key, row, .. } = &mut *shared;
+        let store = &mut stores[store];
+        let shape = store.shape().clone();
+        key.clear();
+        write_key(&shape.key[..prefix.columns.len()], prefix, 0, key);
+        let after = if after.rows > 0 {
+            key_of(&shape, after, 0, row)?;
+            Some(&row[..])
+        } else {
+            None
+        };
+        let (mut rows, mut complete) = store.scan(key, after, limit, *now).map_err(unavailable)?;
+        let mut bytes = 0;
+        let fits = |(key, row): &&(Vec<u8>, Vec<u8>)| {
+            bytes += key.len() + row.len();
+            bytes <= bytes_max
+        };
+        let fitting = rows.iter().take_while(fits).count();
+        if fitting < rows.len() {
+            if fitting == 0 {
+                return Err(StoresError::Size);
+            }
+            rows.truncate(fitting);
+            complete = false;
+        }
+        let mut keys = shape.keys(rows.len());
+        let mut values = shape.columns(rows.len());
+        for (at, (key, row)) in rows.iter().enumerate() {
+            let is_key = read_key(&shape.key, key, at, &mut keys.columns);
+            if !is_key || shape.read(row, at, &mut values).is_err() {
+                let what = format!("{}: the bytes are no row of the store", shape.label);
+                return Err(StoresError::Unavailable(what));
+            }
+        }
+        keys.rows = rows.len() as u32;
+        Ok(Scanned {
+            keys,
+            values: Table {
+                rows: rows.len() as u32,
+                columns: values,
+            },
+            complete,
+        })
+    }
+}
+
+fn key_of(shape: &StoreShape, keys: &Table, row: usize, out: &mut Vec<u8>) -> Result<(), StoresError> {
+    out.clear();
+    write_key(&shape.key, keys, row, out);
+    if out.len() > KEY_BYTES_MAX {
+        let bytes = out.len();
+        let what = format!("the store {:?}: a key of {bytes} bytes, but {KEY_BYTES_MAX} is the limit", shape.label);
+        return Err(StoresError::Row(what));
+    }
+    Ok(())
+}
+
+/// Whether a row is within its bound.
+pub(super) fn check_row(shape: &StoreShape, row: &[u8]) -> Result<(), StoresError> {
+    if row.len() > ROW_BYTES_MAX {
+        let bytes = row.len();
+        let what = format!("the store {:?}: a row of {bytes} bytes, but {ROW_BYTES_MAX} is the limit", shape.label);
+        return Err(StoresError::Row(what));
+    }
+    Ok(())
+}
+
+pub(super) fn unavailable(error: ColdError) -> StoresError {
+    StoresError::Unavailable(error.0)
+}
+
+/// Appends a row of a table of the same fields.
+pub(super) fn push_row(fields: &[crate::schema::Field], from: &Table, row: usize, at: usize, to: &mut [Column]) {
+    for ((field, from), to) in fields.iter().zip(&from.columns).zip(to) {
+        to.push(field.field_type, at, from.cell(field.field_type, row));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(now_ms: i64, closed: Option<(i64, Option<&[u8]>)>) -> Progress {
+        let mut now = StreamTime::default();
+        now.advance(now_ms);
+        let closed = closed.map(|(before_ms, after)| Closed {
+            before_ms,
+            after: after.map(<[u8]>::to_vec),
+        });
+        Progress { now, closed }
+    }
+
+    #[test]
+    fn progress_is_noted_and_read_back() {
+        for progress in [
+            progress(-5, None),
+            progress(i64::MAX, Some((60_000, None))),
+            progress(7, Some((0, Some(&[0, 255, 16])))),
+        ] {
+            let value = write_progress(&progress).expect("it has a time");
+            assert_eq!(read_progress(&value), Some(progress));
+        }
+        assert_eq!(write_progress(&Progress::default()), None);
+    }
+
+    #[test]
+    fn of_several_notes_the_furthest_counts() {
+        let mut notes = Notes::default();
+        for metadata in [r#"{"a":5}"#, "", "no json", r#"{"a":[9,1,"00"]}"#, r#"{"a":[9,1]}"#, r#"{"a":3,"b":"x"}"#] {
+            notes.read(metadata);
+        }
+        assert_eq!(notes.progress("a"), progress(9, Some((1, Some(&[0])))));
+        assert_eq!(notes.progress("b"), Progress::default());
+    }
+}
