@@ -327,4 +327,40 @@ mod tests {
             assert!(error.contains(message), "{error:?} does not say {message:?}");
         }
     }
+
+    #[test]
+    fn accumulators_are_as_many_as_there_were_and_fit_their_fields() {
+        let fields = [signature().branches[0].fields[0].field.clone()];
+        let sums = |rows: u32, bytes: usize| Table {
+            rows,
+            columns: vec![Column {
+                data: vec![0; bytes],
+                ..Column::default()
+            }],
+        };
+        let check = |table, failed, bytes_max| Accumulated::check(&fields, 2, 3, table, failed, bytes_max);
+        let accumulated = check(sums(2, 16), vec![failure(2)], 18).expect("passes");
+        assert_eq!(accumulated.failed, [failure(2)]);
+        let cases = [
+            ("returned 5 accumulators for 2", sums(5, 40), vec![], 1000),
+            (
+                "accumulators field \"n\": `data` has 15 bytes",
+                sums(2, 15),
+                vec![],
+                1000,
+            ),
+            ("row 3 does not exist", sums(2, 16), vec![failure(3)], 1000),
+            ("row 1 is named twice", sums(2, 16), vec![failure(1), failure(1)], 1000),
+            (
+                "returned 18 bytes, but the stage's limit is 17",
+                sums(2, 16),
+                vec![failure(1)],
+                17,
+            ),
+        ];
+        for (message, table, failed, bytes_max) in cases {
+            let error = check(table, failed, bytes_max).expect_err(message).to_string();
+            assert!(error.contains(message), "{error:?} does not say {message:?}");
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! What it costs to cross into a plugin and back: a call of `process`, by the rows in it, and a new instance.
 //!
-//! A plugin written by hand, which does next to nothing, shows the boundary alone. `MILLSTREAM_PLUGINS` may name a folder
-//! of components, each of which is then called with rows of its first input.
+//! A plugin written by hand, which does next to nothing, shows the boundary alone; another gets and puts integer keys in
+//! stores that do nothing. `MILLSTREAM_PLUGINS` may name a folder of components, each of which is then called with rows
+//! of its first input.
 
 #[path = "../tests/sandbox/guest.rs"]
 #[allow(dead_code)]
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use millstream::guest::{Configured, GuestSink, Level, Options, Runtime};
+use millstream::guest::{Configured, GuestSink, Level, Options, Runtime, Scanned, Stores, StoresError};
 use millstream::limits::StageLimits;
 use millstream::schema::FieldType;
 use millstream::table::{Cell, Column, Table};
@@ -99,9 +100,60 @@ fn boundary(criterion: &mut Criterion) {
     }
 }
 
+/// Stores in which every key is there, with itself as its value.
+struct Echo;
+
+impl Stores for Echo {
+    fn get(&mut self, _store: usize, keys: &Table, _bytes_max: usize) -> Result<(Vec<u8>, Table), StoresError> {
+        Ok((Vec::new(), keys.clone()))
+    }
+    fn put(&mut self, _store: usize, _keys: &Table, _values: &Table) -> Result<(), StoresError> {
+        Ok(())
+    }
+    fn delete(&mut self, _store: usize, _keys: &Table) -> Result<(), StoresError> {
+        Ok(())
+    }
+    fn scan(&mut self, _: usize, _: &Table, _: &Table, _: usize, _: usize) -> Result<Scanned, StoresError> {
+        Ok(Scanned::default())
+    }
+}
+
+/// One `get` and one `put` in a call with one row.
+fn state(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut compiler = std::env::current_exe().expect("the benchmark's own path");
+    compiler.pop();
+    compiler.pop();
+    let runtime =
+        Runtime::new(Options::new(folder.path().join("cache"), compiler.join("millstream"))).expect("a runtime");
+    let mut group = criterion.benchmark_group("state/get-and-put");
+    for count in [1, 10, 100, 1000] {
+        let guest = guest::Guest::keeping(&format!("keys-{count}"), |data| {
+            let column = data.integers(&(0..count).collect::<Vec<i64>>());
+            let keys = guest::consts(&data.table(count as u32, &[column]));
+            format!(
+                "(call $get (i32.const 0) {keys} (i32.const {})) (call $put (i32.const 0) {keys} {keys})",
+                guest::SCRATCH_AT
+            )
+        });
+        let path = folder.path().join("keys.wasm");
+        std::fs::write(&path, guest.component()).expect("written");
+        let plugin = runtime.load(&path).expect("loads");
+        let configured = plugin.configure("{}", &StageLimits::default()).expect("configures");
+        let mut instance = configured.instantiate(Arc::new(Quiet)).expect("starts");
+        let batch = table(&configured, 1);
+        let mut lent: Option<Box<dyn Stores>> = Some(Box::new(Echo));
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter(|| instance.process(0, &batch, 0, &mut lent).expect("works"));
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
-    targets = boundary
+    targets = boundary, state
 }
 criterion_main!(benches);

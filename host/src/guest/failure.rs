@@ -68,7 +68,7 @@ pub fn failure(store: &mut Store<Host>, error: wasmtime::Error) -> CallError {
         // Functions of the guest still run where it is an argument that is too large.
         if !frames.is_empty() {
             return CallError::Misuse {
-                message: format!("it passed more than {limit_bytes} bytes to the host at once"),
+                message: format!("it passed more than {limit_bytes} bytes to the host at once: pass less"),
                 frames,
             };
         }

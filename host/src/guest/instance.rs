@@ -358,3 +358,43 @@ const _: () = {
     is_send::<Instance>();
     is_send::<Emitted>();
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{Field, FieldType};
+
+    #[test]
+    fn the_part_of_an_accumulator_that_changed_is_named() {
+        let accumulator = |name: &str, start: u8| Accumulator {
+            fields: vec![Field {
+                name: name.into(),
+                field_type: FieldType::Boolean,
+                optional: false,
+            }],
+            start: Table {
+                rows: 1,
+                columns: vec![Column {
+                    data: vec![start],
+                    ..Column::default()
+                }],
+            },
+        };
+        let before = accumulator("seen", 0);
+        for (now, what) in [
+            (accumulator("seen", 0), None),
+            (accumulator("other", 0), Some("fields")),
+            (accumulator("seen", 1), Some("starts")),
+        ] {
+            assert_eq!(accumulator_difference(Some(&before), Some(&now)), what);
+        }
+        assert_eq!(accumulator_difference(None, None), None);
+    }
+
+    #[test]
+    fn groups_cross_as_bytes() {
+        let mut packed = vec![9; 100];
+        pack(&mut packed, &[1, 0x0102_0304]);
+        assert_eq!(packed, [1, 0, 0, 0, 4, 3, 2, 1]);
+    }
+}

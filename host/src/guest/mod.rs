@@ -9,8 +9,9 @@
 //! 4. [`Instance`] has memory of its own and is called with tables. After a failure that is not the plugin's own
 //!    answer it is poisoned, and its owner makes another.
 //!
-//! A guest may do nothing but compute on what it is given. It has no clock, no randomness, no files and no network;
-//! its memory, tables, time, answers and log lines are bounded. What it returns is a stranger's bytes and is checked
+//! A guest may do nothing but compute on what it is given, and ask for rows of the [`Stores`] that are lent to it for the
+//! time of a call. It has no clock, no randomness, no files and no network; its memory, tables, time, answers, log lines
+//! and what it reads and writes of stores are bounded. What it passes or returns is a stranger's bytes and is checked
 //! before anybody else sees it.
 //!
 //! Calls of a guest block and are for threads of their own. They must not be made from a task of an asynchronous

@@ -452,6 +452,7 @@ fn path(place: &Place) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::Carried;
 
     fn wit_field(name: &str, type_: wit::FieldType, optional: bool) -> wit::Field {
         wit::Field {
@@ -510,14 +511,15 @@ mod tests {
         given.stores.push(wit::Store {
             name: "s".into(),
             key: vec![wit_field("k", Text, false)],
-            value: vec![],
+            value: vec![wit_field("n", Integer, false)],
             ordered: true,
             time_to_live: 5,
-            carry_over: vec![],
+            carry_over: vec![wit::Carried::Same("count".into())],
         });
         let taken = signature(PluginKind::Processor, given).expect("passes");
         assert_eq!(taken.branches[0].fields.len(), 8);
         assert_eq!(taken.stores[0].time_to_live_ms, 5);
+        assert_eq!(taken.stores[0].carry_over, [Carried::Field("count".into())]);
     }
 
     #[test]
@@ -639,6 +641,19 @@ mod tests {
                 }),
             ),
             (
+                "store \"s\": its carry-over has 1 entries for 0 value fields",
+                with(|s| {
+                    s.stores.push(wit::Store {
+                        name: "s".into(),
+                        key: vec![wit_field("k", Text, false)],
+                        value: vec![],
+                        ordered: false,
+                        time_to_live: 0,
+                        carry_over: vec![wit::Carried::Constant("1".into())],
+                    })
+                }),
+            ),
+            (
                 "not one line",
                 with(|s| {
                     s.metrics.push(wit::Metric {
@@ -653,6 +668,52 @@ mod tests {
             let problem = signature(PluginKind::Processor, given).expect_err(expected);
             assert!(problem.contains(expected), "{problem:?} does not say {expected:?}");
             assert!(problem.len() < 500, "{problem}");
+        }
+    }
+
+    #[test]
+    fn an_aggregator_has_no_stores_and_writes_values_of_its_own() {
+        use wit::FieldType::{Boolean, Text, Time};
+        let with = |value, fields| {
+            let mut signature = of_branch(fields);
+            signature.branches[0].value = value;
+            signature
+        };
+        let good = with(wit::ValueBase::New, vec![mapped("a", Text, value("/a"))]);
+        signature(PluginKind::Aggregator, good).expect("passes");
+        signature(PluginKind::Aggregator, with(wit::ValueBase::New, vec![])).expect("passes");
+        let elsewhere = "field \"a\": it is written to";
+        let cases = [
+            (
+                "branch \"out\": its value is the input row's",
+                with(wit::ValueBase::Same, vec![]),
+            ),
+            (
+                elsewhere,
+                with(
+                    wit::ValueBase::New,
+                    vec![mapped("a", Text, wit::Place::Key("/a".into()))],
+                ),
+            ),
+            (
+                elsewhere,
+                with(
+                    wit::ValueBase::New,
+                    vec![mapped("a", Text, wit::Place::Header("a".into()))],
+                ),
+            ),
+            (
+                elsewhere,
+                with(wit::ValueBase::New, vec![mapped("a", Time, wit::Place::Timestamp)]),
+            ),
+            (
+                elsewhere,
+                with(wit::ValueBase::New, vec![mapped("a", Boolean, wit::Place::Tombstone)]),
+            ),
+        ];
+        for (expected, given) in cases {
+            let problem = signature(PluginKind::Aggregator, given).expect_err(expected);
+            assert!(problem.contains(expected), "{problem:?} does not say {expected:?}");
         }
     }
 

@@ -1,9 +1,13 @@
 //! The sandbox holds: whatever a plugin does, it gets the error that is its own, the memory it took comes back, and an
 //! honest plugin beside it runs on.
 
+mod aggregate;
+mod allocations;
 mod guest;
 mod load;
+mod memory;
 mod run;
+mod state;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
