@@ -170,7 +170,7 @@ impl<'e> Drawing<'e> {
         let mut detail = |label: &str, text: &str| self.line(&format!("{rest}{bar}{label:<8} {text}"));
         let aggregates = stage.kind == PluginKind::Aggregator;
         match &stage.key {
-            Some(key) => detail("key", &format!("{} of the value", show_pointer(key))),
+            Some(key) => detail("key", &show_pointer(key)),
             None if aggregates => detail("key", "the record's key, in each partition"),
             None => {}
         }
@@ -286,7 +286,7 @@ impl<'e> Drawing<'e> {
         let Some(internal) = &source.internal else { return };
         let topic = self.topic(&source.topic);
         let key = show_pointer(&internal.key);
-        self.line(&format!("{first}{topic} · internal, by {key} of the value"));
+        self.line(&format!("{first}{topic} · internal, by {key}"));
         self.children(source.stages.iter().map(Child::Stage).collect(), None, rest, depth);
     }
 
@@ -384,8 +384,11 @@ fn show_fields(fields: &[Field]) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-fn show_pointer(pointer: &str) -> &str {
-    if pointer.is_empty() { "the whole" } else { pointer }
+fn show_pointer(pointer: &str) -> String {
+    match pointer {
+        "" => "the whole value".into(),
+        pointer => format!("{pointer} of the value"),
+    }
 }
 
 fn show_window(window: &ExplainedWindow) -> String {

@@ -561,9 +561,9 @@ fn windows_and_keys_that_make_no_sense() {
     }
     // What is missing may be what is wrong.
     refused(
-        &with("", "", "kye = \"a\"\npartitions = 3\nwindow = {}\nemit = \"close\""),
+        &with("", "", "keyed = \"a\"\npartitions = 3\nwindow = {}\nemit = \"close\""),
         &[
-            ("a stage has no key `kye`", "kye", "did you mean `key`?"),
+            ("a stage has no key `keyed`", "keyed", "did you mean `key`?"),
             ("the window does not say how long it is", "{}", ""),
         ],
     );

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::keyed::SUMS;
 use super::plugins::Plugins;
 use super::{environment, load_text, parse, plan};
 use crate::format::{CsvOptions, Format};
@@ -498,9 +499,15 @@ fn the_pages_snippets_are_sound() {
         } else {
             format!("{snippet}\n{TWO_BRANCHES}")
         };
-        let pipeline = parse(&text).unwrap_or_else(|error| panic!("{error:?}"));
-        assert!(!pipeline.stages.is_empty());
+        plan(&text).unwrap_or_else(|error| panic!("{error:?}"));
     }
+    let sums = explain(&plan(SUMS).expect("fits"));
+    let (_, tree) = sums.split_once("\n\n").expect("a tree");
+    assert!(page.contains(tree.trim()), "the page shows:\n{tree}");
+    assert!(
+        snippets.contains(&SUMS.trim_start()),
+        "the page has the file of that tree"
+    );
     let fits = plan(snippets[0]).unwrap_or_else(|error| panic!("{error:?}"));
     let drawn = explain(&fits);
     assert!(page.contains(drawn.trim()), "the page shows:\n{drawn}");

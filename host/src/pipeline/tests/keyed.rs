@@ -574,7 +574,7 @@ fn internal_topics_that_meet_others() {
         format!(
             "source.rides = {{}}\n[stage.a]\nplugin = \"total.wasm\"\ninput = \"rides\"\nkey = \"id\"\npartitions = 4\n\
              [stage.b]\nplugin = \"total.wasm\"\ninput = \"rides\"\nkey = \"id\"\npartitions = {second}\n\
-             [stage.c]\nplugin = \"compare.wasm\"\ninput = {{ left = \"a.out\", right = \"b.out\" }}\nto.same = false\n"
+             [stage.c]\nplugin = \"compare.wasm\"\ninput = {{ left = \"a.unkeyed\", right = [\"a.out\", \"b.out\"] }}\nto.same = false\n"
         )
     };
     plan(&meet(4)).expect("the same number");

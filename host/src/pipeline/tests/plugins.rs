@@ -128,7 +128,7 @@ fn signature(plugin: &str) -> Option<Signature> {
             vec![input("rides", &[])],
             vec![branch("out", New, &[("line", Text, value(""))])],
         ),
-        "sink" => (vec![input("rides", &[])], vec![]),
+        "sink" | "print" => (vec![input("rides", &[])], vec![]),
         // Keep something: rows of a store, or groups.
         "count" | "total" | "spaced" => (
             vec![input("rides", &[])],
