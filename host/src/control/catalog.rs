@@ -69,4 +69,9 @@ impl Catalog for PluginCatalog {
         self.configured.entry(plugin.to_owned()).or_default().push(configured);
         Ok(described)
     }
+
+    fn config_schema(&self, plugin: &Path) -> Option<String> {
+        let loaded = self.runtime.load(plugin).ok()?;
+        Some(loaded.info().config_schema.clone())
+    }
 }

@@ -308,7 +308,7 @@ impl Host {
         let sinks = plan
             .stages
             .iter()
-            .flat_map(|stage| &stage.branches)
+            .flat_map(|stage| stage.ways())
             .filter_map(|branch| branch.topic.as_ref());
         for sink in sinks.chain([&plan.dlq]) {
             self.make_topic(plan, &sink.topic, sink.partitions.unwrap_or(most))?;

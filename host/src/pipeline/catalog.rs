@@ -12,6 +12,10 @@ pub trait Catalog {
     /// # Errors
     /// What is wrong with the file or with the configuration. Nothing is left behind.
     fn describe(&self, plugin: &Path, config_json: &str, limits: &StageLimits) -> Result<Described, CatalogError>;
+
+    /// The JSON Schema of the plugin's configuration, asked for before [`describe`](Catalog::describe) where the
+    /// configuration has variables; `None` if the plugin cannot be loaded, or has none.
+    fn config_schema(&self, plugin: &Path) -> Option<String>;
 }
 
 /// A plugin under one configuration.

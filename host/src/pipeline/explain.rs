@@ -1,12 +1,11 @@
-//! Draws a pipeline: topics, stages and branches with their types, for people and for machines.
-
-use std::collections::VecDeque;
+//! Explains a pipeline: topics, stages and branches with their types, for people and for machines.
 
 use serde::Serialize;
 
-use super::plan::{Origin, Plan, PlannedSink, PlannedSource, PlannedStage};
-use super::quantity::{show_duration, show_size};
-use crate::schema::{MappedField, Place, PluginKind, Signature, ValueBase};
+use super::plan::{Origin, Plan, PlannedBranch, PlannedSink, PlannedStage};
+use super::topic::changelog_topic;
+use crate::schema::{Field, PluginKind, Signature};
+use crate::window::{Emit, Window};
 
 /// The plan as a drawing in plain text; colours are [`Explanation::draw`]'s.
 pub fn explain(plan: &Plan) -> String {
@@ -16,84 +15,128 @@ pub fn explain(plan: &Plan) -> String {
 /// What there is to say of a pipeline, with names instead of indices. Its serialised form is what `-o json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
-    name: String,
-    engine: &'static str,
-    group: String,
-    commit: ExplainedCommit,
-    dlq: ExplainedTopic,
-    sources: Vec<ExplainedSource>,
-    stages: Vec<ExplainedStage>,
+    pub(super) name: String,
+    pub(super) engine: &'static str,
+    pub(super) group: String,
+    pub(super) commit: ExplainedCommit,
+    /// `None` where no stage keeps any.
+    pub(super) state: Option<ExplainedState>,
+    pub(super) dlq: ExplainedTopic,
+    /// Behind those of the file the pipeline's own.
+    pub(super) sources: Vec<ExplainedSource>,
+    pub(super) stages: Vec<ExplainedStage>,
     /// Sources that are read by the same tasks.
-    subtopologies: Vec<Vec<String>>,
+    pub(super) subtopologies: Vec<Vec<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct ExplainedCommit {
-    interval_ms: u64,
-    bytes_max: usize,
+pub(super) struct ExplainedCommit {
+    pub(super) interval_ms: u64,
+    pub(super) bytes_max: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct ExplainedTopic {
-    topic: String,
-    format: String,
-    key_format: String,
+pub(super) struct ExplainedState {
+    pub(super) memory_bytes_max: usize,
+    /// `None`: as much as there is room for.
+    pub(super) quota_bytes_max: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct ExplainedTopic {
+    pub(super) topic: String,
+    pub(super) format: String,
+    pub(super) key_format: String,
     /// `None`: as many as the source has.
-    partitions: Option<u32>,
+    pub(super) partitions: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct ExplainedSource {
-    name: String,
+pub(super) struct ExplainedSource {
+    pub(super) name: String,
     #[serde(flatten)]
-    topic: ExplainedTopic,
+    pub(super) topic: ExplainedTopic,
     /// `None`: the record's key.
-    key: Option<String>,
+    pub(super) key: Option<String>,
     /// `None`: the record's timestamp.
-    event_time: Option<String>,
+    pub(super) event_time: Option<String>,
+    pub(super) future_max_ms: u64,
+    pub(super) idle_ms: Option<u64>,
+    /// Of the pipeline's own topics.
+    pub(super) internal: Option<ExplainedRepartition>,
     /// The stages that it feeds.
-    stages: Vec<ExplainedEntry>,
+    pub(super) stages: Vec<ExplainedEntry>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct ExplainedEntry {
-    stage: String,
+pub(super) struct ExplainedRepartition {
+    /// The field of the value that is the key there.
+    pub(super) key: String,
+    /// Sources, and branches as "stage.branch".
+    pub(super) from: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct ExplainedEntry {
+    pub(super) stage: String,
     /// The name of the input, where the plugin has several.
-    input: Option<String>,
+    pub(super) input: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct ExplainedStage {
-    name: String,
-    plugin: String,
-    version: String,
-    kind: PluginKind,
-    summary: String,
-    file: String,
-    digest: String,
+pub(super) struct ExplainedStage {
+    pub(super) name: String,
+    pub(super) plugin: String,
+    pub(super) version: String,
+    pub(super) kind: PluginKind,
+    pub(super) summary: String,
+    pub(super) file: String,
+    pub(super) digest: String,
     /// As it was written: variables are not replaced.
-    config: serde_json::Value,
-    limits: ExplainedLimits,
+    pub(super) config: serde_json::Value,
+    pub(super) limits: ExplainedLimits,
+    /// A key of its own; `None`: the record's.
+    pub(super) key: Option<String>,
+    pub(super) window: Option<ExplainedWindow>,
+    /// When an aggregator sends results.
+    pub(super) emit: Option<&'static str>,
+    /// What an aggregator keeps for a group.
+    pub(super) accumulator: Option<Vec<Field>>,
+    /// Branches as their values are written.
     #[serde(flatten)]
-    signature: Signature,
-    /// Where each branch of the signature goes.
-    to: Vec<ExplainedBranch>,
+    pub(super) signature: Signature,
+    /// The topics of its groups, or of its stores in the order of the signature.
+    pub(super) changelogs: Vec<String>,
+    /// Where each branch of the signature goes; behind them the host's own.
+    pub(super) to: Vec<ExplainedBranch>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct ExplainedLimits {
-    memory_bytes_max: usize,
-    call_time_max_ms: u64,
-    output_bytes_max: u64,
-    output_rows_per_row_max: u64,
-    log_lines_per_second_max: u32,
+pub(super) struct ExplainedWindow {
+    pub(super) size_ms: i64,
+    pub(super) advance_ms: i64,
+    pub(super) offset_ms: i64,
+    pub(super) grace_ms: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct ExplainedBranch {
-    branch: String,
-    topic: Option<ExplainedTopic>,
-    stages: Vec<ExplainedEntry>,
+pub(super) struct ExplainedLimits {
+    pub(super) memory_bytes_max: usize,
+    pub(super) call_time_max_ms: u64,
+    pub(super) output_bytes_max: u64,
+    pub(super) output_rows_per_row_max: u64,
+    pub(super) log_lines_per_second_max: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct ExplainedBranch {
+    pub(super) branch: String,
+    pub(super) topic: Option<ExplainedTopic>,
+    pub(super) stages: Vec<ExplainedEntry>,
+    /// The pipeline's own topics that it is written to.
+    pub(super) internal: Vec<String>,
+    /// Whether its records are dead letters, as nobody said where they go.
+    pub(super) dead_letters: bool,
 }
 
 impl Explanation {
@@ -108,7 +151,7 @@ impl Explanation {
                 input: input.map(|input| input.name.clone()),
             }
         };
-        let sources = plan.sources.iter().enumerate().map(|(at, source)| {
+        let sources = (0..plan.sources.len()).map(|at| {
             let feeds = plan
                 .stages
                 .iter()
@@ -117,20 +160,31 @@ impl Explanation {
             let fed = feeds
                 .filter(|(_, feed)| feed.from == Origin::Source(at))
                 .map(|(stage, feed)| entry(stage, feed.input));
-            ExplainedSource::new(source, fed.collect())
+            ExplainedSource::new(plan, at, fed.collect())
         });
-        let stages = plan.stages.iter().map(|stage| {
-            let to = stage
-                .signature
-                .branches
-                .iter()
-                .zip(&stage.branches)
-                .map(|(branch, planned)| ExplainedBranch {
-                    branch: branch.name.clone(),
-                    topic: planned.topic.as_ref().map(ExplainedTopic::new),
-                    stages: planned.stages.iter().map(|to| entry(to.stage, to.input)).collect(),
-                });
-            ExplainedStage::new(stage, to.collect())
+        let way = |name: &str, origin: Origin, planned: Option<&PlannedBranch>| {
+            let stages = planned.map_or(&[][..], |planned| &planned.stages);
+            ExplainedBranch {
+                branch: name.into(),
+                topic: planned
+                    .and_then(|planned| planned.topic.as_ref())
+                    .map(ExplainedTopic::new),
+                stages: stages.iter().map(|to| entry(to.stage, to.input)).collect(),
+                internal: internal_topics(plan, origin),
+                dead_letters: planned.is_none(),
+            }
+        };
+        let stages = plan.stages.iter().enumerate().map(|(at, stage)| {
+            let declared = stage.signature.branches.iter().zip(&stage.branches).enumerate();
+            let declared = declared.map(|(branch, (described, planned))| {
+                let origin = Origin::Branch { stage: at, branch };
+                way(&described.name, origin, Some(planned))
+            });
+            let late = stage.late.as_ref();
+            let late = late.map(|late| way("late", Origin::Late { stage: at }, Some(late)));
+            let keyed = stage.key.is_some() || stage.kind == PluginKind::Aggregator;
+            let unkeyed = keyed.then(|| way("unkeyed", Origin::Unkeyed { stage: at }, stage.unkeyed.as_ref()));
+            ExplainedStage::new(&plan.name, stage, declared.chain(late).chain(unkeyed).collect())
         });
         let name = |&source: &usize| plan.sources[source].name.clone();
         Explanation {
@@ -141,6 +195,10 @@ impl Explanation {
                 interval_ms: plan.commit_interval.as_millis() as u64,
                 bytes_max: plan.commit_bytes_max,
             },
+            state: plan.stages.iter().any(keeps_state).then(|| ExplainedState {
+                memory_bytes_max: plan.state.memory_bytes_max,
+                quota_bytes_max: plan.state.quota_bytes_max,
+            }),
             dlq: ExplainedTopic::new(&plan.dlq),
             sources: sources.collect(),
             stages: stages.collect(),
@@ -151,25 +209,25 @@ impl Explanation {
                 .collect(),
         }
     }
+}
 
-    /// As text for a terminal: a tree for each source. A stage that several feed is drawn where it is fed first.
-    pub fn draw(&self, colour: bool) -> String {
-        let mut drawing = Drawing {
-            explanation: self,
-            colour,
-            text: String::new(),
-            drawn: Vec::new(),
-            later: VecDeque::new(),
-        };
-        drawing.head();
-        for source in &self.sources {
-            drawing.source(source);
-            while let Some(stage) = drawing.later.pop_front() {
-                drawing.text.push('\n');
-                drawing.stage(stage, "", "", "", 0);
-            }
-        }
-        drawing.text
+fn keeps_state(stage: &PlannedStage) -> bool {
+    stage.kind == PluginKind::Aggregator || !stage.signature.stores.is_empty()
+}
+
+fn internal_topics(plan: &Plan, origin: Origin) -> Vec<String> {
+    let repartitions = plan.repartitions_of(origin).map(|at| &plan.repartitions[at]);
+    let topic = |source: usize| plan.sources[source].topic.clone();
+    repartitions.map(|repartition| topic(repartition.source)).collect()
+}
+
+fn origin_name(plan: &Plan, origin: Origin) -> String {
+    let of = |stage: usize, branch: &str| format!("{}.{branch}", plan.stages[stage].name);
+    match origin {
+        Origin::Source(source) => plan.sources[source].name.clone(),
+        Origin::Branch { stage, branch } => of(stage, &plan.stages[stage].signature.branches[branch].name),
+        Origin::Late { stage } => of(stage, "late"),
+        Origin::Unkeyed { stage } => of(stage, "unkeyed"),
     }
 }
 
@@ -185,24 +243,46 @@ impl ExplainedTopic {
 }
 
 impl ExplainedSource {
-    fn new(source: &PlannedSource, stages: Vec<ExplainedEntry>) -> ExplainedSource {
+    fn new(plan: &Plan, at: usize, stages: Vec<ExplainedEntry>) -> ExplainedSource {
+        let source = &plan.sources[at];
+        let repartition = source.repartition.map(|index| &plan.repartitions[index]);
+        let internal = repartition.map(|repartition| ExplainedRepartition {
+            key: repartition.key_from.clone(),
+            from: repartition
+                .from
+                .iter()
+                .map(|feed| origin_name(plan, feed.from))
+                .collect(),
+        });
+        let said = repartition.map_or(Some(source.partitions), |repartition| repartition.partitions);
         ExplainedSource {
             name: source.name.clone(),
             topic: ExplainedTopic {
                 topic: source.topic.clone(),
                 format: source.format.to_string(),
                 key_format: source.key_format.to_string(),
-                partitions: Some(source.partitions),
+                partitions: said,
             },
             key: source.key_from.clone(),
             event_time: source.time_from.clone(),
+            future_max_ms: source.future_max.as_millis() as u64,
+            idle_ms: source.idle.map(|idle| idle.as_millis() as u64),
+            internal,
             stages,
         }
     }
 }
 
 impl ExplainedStage {
-    fn new(stage: &PlannedStage, to: Vec<ExplainedBranch>) -> ExplainedStage {
+    fn new(pipeline: &str, stage: &PlannedStage, to: Vec<ExplainedBranch>) -> ExplainedStage {
+        let aggregates = stage.kind == PluginKind::Aggregator;
+        let groups = aggregates.then(|| changelog_topic(pipeline, &stage.name, None));
+        let stores = stage.signature.stores.iter();
+        let stores = stores.map(|store| changelog_topic(pipeline, &stage.name, Some(&store.name)));
+        let mut signature = stage.signature.clone();
+        for branch in &mut signature.branches {
+            *branch = stage.written_branch(branch);
+        }
         ExplainedStage {
             name: stage.name.clone(),
             plugin: stage.info.name.clone(),
@@ -219,245 +299,28 @@ impl ExplainedStage {
                 output_rows_per_row_max: stage.limits.output_rows_per_row_max,
                 log_lines_per_second_max: stage.limits.log_lines_per_second_max,
             },
-            signature: stage.signature.clone(),
+            key: stage.key.clone(),
+            window: stage.window.as_ref().map(ExplainedWindow::new),
+            emit: aggregates.then_some(match stage.emit {
+                Emit::Update => "update",
+                Emit::EveryUpdate => "every-update",
+                Emit::Close => "close",
+            }),
+            accumulator: stage.accumulator.as_ref().map(|accumulator| accumulator.fields.clone()),
+            signature,
+            changelogs: groups.into_iter().chain(stores).collect(),
             to,
         }
     }
 }
 
-/// Deeper than this a stage gets a tree of its own.
-const DEPTH_MAX: usize = 8;
-
-struct Drawing<'e> {
-    explanation: &'e Explanation,
-    colour: bool,
-    text: String,
-    /// Stages that are drawn, or will be.
-    drawn: Vec<&'e str>,
-    later: VecDeque<&'e ExplainedStage>,
-}
-
-/// What hangs below a node.
-enum Child<'e> {
-    Topic(&'e ExplainedTopic),
-    Stage(&'e ExplainedEntry),
-    Branch(usize),
-    Dropped,
-}
-
-impl<'e> Drawing<'e> {
-    fn head(&mut self) {
-        let explanation = self.explanation;
-        let name = self.strong(&explanation.name);
-        let interval = show_duration(std::time::Duration::from_millis(explanation.commit.interval_ms));
-        self.line(&format!(
-            "{name} · engine {} · consumer group {}",
-            explanation.engine, explanation.group
-        ));
-        self.line(&format!(
-            "commits every {interval}, or when {} wait",
-            show_size(explanation.commit.bytes_max as u64)
-        ));
-        let dlq = self.topic(&explanation.dlq);
-        self.line(&format!("dead letters go to {dlq}"));
-    }
-
-    fn source(&mut self, source: &'e ExplainedSource) {
-        self.line("");
-        let (name, topic) = (self.strong(&source.name), self.topic(&source.topic));
-        self.line(&format!("{name} · reads {topic}"));
-        let key = source
-            .key
-            .as_ref()
-            .map_or("the record's key".into(), |pointer| format!("{pointer} of the value"));
-        self.line(&format!("│  key         {key}, {}", source.topic.key_format));
-        let time = source
-            .event_time
-            .as_ref()
-            .map_or("the record's timestamp".into(), |pointer| {
-                format!("{pointer} of the value")
-            });
-        self.line(&format!("│  event time  {time}"));
-        self.children(source.stages.iter().map(Child::Stage).collect(), None, "", 0);
-    }
-
-    fn stage(&mut self, stage: &'e ExplainedStage, input: &str, first: &str, rest: &str, depth: usize) {
-        let name = self.strong(&stage.name);
-        let digest = stage.digest.get(..12).unwrap_or(&stage.digest);
-        self.line(&format!(
-            "{first}{name}{input} · {} {} · {} · sha256 {digest}",
-            stage.plugin, stage.version, stage.kind
-        ));
-        let bar = if stage.to.is_empty() { "   " } else { "│  " };
-        let mut detail = |label: &str, text: &str| self.line(&format!("{rest}{bar}{label:<8} {text}"));
-        detail("file", &stage.file);
-        if stage.config.as_object().is_some_and(|config| !config.is_empty()) {
-            detail("config", &stage.config.to_string());
-        }
-        let limits = &stage.limits;
-        let time = show_duration(std::time::Duration::from_millis(limits.call_time_max_ms));
-        let (memory, output) = (
-            show_size(limits.memory_bytes_max as u64),
-            show_size(limits.output_bytes_max),
-        );
-        let rows = limits.output_rows_per_row_max;
-        let lines = limits.log_lines_per_second_max;
-        detail(
-            "limits",
-            &format!(
-                "{memory} memory · {time} a call · {output} and {rows} rows a row out · {lines} log lines a second"
-            ),
-        );
-        for input in &stage.signature.inputs {
-            let named = if stage.signature.inputs.len() > 1 {
-                format!("{}: ", input.name)
-            } else {
-                String::new()
-            };
-            let fields = input
-                .fields
-                .iter()
-                .map(|field| show_field(field, '←'))
-                .collect::<Vec<_>>()
-                .join(", ");
-            let fields = if fields.is_empty() { "no fields".into() } else { fields };
-            detail("reads", &format!("{named}{fields}"));
-        }
-        self.children(
-            (0..stage.to.len()).map(Child::Branch).collect(),
-            Some(stage),
-            rest,
-            depth,
-        );
-    }
-
-    fn children(&mut self, children: Vec<Child<'e>>, of: Option<&'e ExplainedStage>, indent: &str, depth: usize) {
-        let count = children.len();
-        for (at, child) in children.into_iter().enumerate() {
-            let last = at + 1 == count;
-            let first = format!("{indent}{}", if last { "╰─▶ " } else { "├─▶ " });
-            let rest = format!("{indent}{}", if last { "    " } else { "│   " });
-            match child {
-                Child::Topic(topic) => {
-                    let topic = self.topic(topic);
-                    self.line(&format!("{first}{topic}"));
-                }
-                Child::Dropped => self.line(&format!("{first}dropped")),
-                Child::Stage(entry) => self.entry(entry, &first, &rest, depth),
-                Child::Branch(branch) => {
-                    let Some(stage) = of else { continue };
-                    self.branch(stage, branch, &first, &rest, depth);
-                }
-            }
+impl ExplainedWindow {
+    fn new(window: &Window) -> ExplainedWindow {
+        ExplainedWindow {
+            size_ms: window.size_ms,
+            advance_ms: window.advance_ms,
+            offset_ms: window.offset_ms,
+            grace_ms: window.grace_ms,
         }
     }
-
-    fn branch(&mut self, stage: &'e ExplainedStage, at: usize, first: &str, rest: &str, depth: usize) {
-        let (branch, to) = (&stage.signature.branches[at], &stage.to[at]);
-        let name = self.strong(&branch.name);
-        let fields = branch
-            .fields
-            .iter()
-            .map(|field| show_field(field, '→'))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let what = match (branch.value, fields.is_empty()) {
-            (ValueBase::Same, true) => "the record as it is".into(),
-            (ValueBase::Same, false) => format!("the record with {fields}"),
-            (ValueBase::New, true) => "a null value".into(),
-            (ValueBase::New, false) => format!("a new value of {fields}"),
-        };
-        self.line(&format!("{first}{name}: {what}"));
-        let mut children: Vec<Child<'e>> = to.topic.iter().map(Child::Topic).collect();
-        children.extend(to.stages.iter().map(Child::Stage));
-        if children.is_empty() {
-            children.push(Child::Dropped);
-        }
-        self.children(children, None, rest, depth);
-    }
-
-    fn entry(&mut self, entry: &'e ExplainedEntry, first: &str, rest: &str, depth: usize) {
-        let input = entry
-            .input
-            .as_ref()
-            .map(|input| format!(" (input {input})"))
-            .unwrap_or_default();
-        let Some(stage) = self.explanation.stages.iter().find(|stage| stage.name == entry.stage) else {
-            return;
-        };
-        let known = self.drawn.contains(&stage.name.as_str());
-        if !known {
-            self.drawn.push(&stage.name);
-        }
-        if known || depth >= DEPTH_MAX {
-            let name = self.strong(&stage.name);
-            let place = if known { "drawn above" } else { "drawn below" };
-            self.line(&format!("{first}{name}{input}, {place}"));
-            if !known {
-                self.later.push_back(stage);
-            }
-            return;
-        }
-        self.stage(stage, &input, first, rest, depth + 1);
-    }
-
-    fn topic(&self, topic: &ExplainedTopic) -> String {
-        let partitions = match topic.partitions {
-            Some(1) => "1 partition".into(),
-            Some(partitions) => format!("{partitions} partitions"),
-            None => "partitions as its source".into(),
-        };
-        format!(
-            "topic {} · {} · {partitions}",
-            self.paint("36", &topic.topic),
-            topic.format
-        )
-    }
-
-    fn strong(&self, text: &str) -> String {
-        self.paint("1", text)
-    }
-
-    fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.into()
-        }
-    }
-
-    /// One line; control characters in what plugins say of themselves are shown, not sent to the terminal.
-    fn line(&mut self, text: &str) {
-        let ours = |rest: &str| {
-            self.colour
-                && ["\u{1b}[1m", "\u{1b}[36m", "\u{1b}[0m"]
-                    .iter()
-                    .any(|code| rest.starts_with(code))
-        };
-        let text = text.trim_end();
-        for (at, c) in text.char_indices() {
-            if !c.is_control() || ours(&text[at..]) {
-                self.text.push(c);
-            } else {
-                self.text.extend(c.escape_default());
-            }
-        }
-        self.text.push('\n');
-    }
-}
-
-fn show_field(mapped: &MappedField, arrow: char) -> String {
-    let place = match &mapped.place {
-        Place::Value(pointer) if pointer.is_empty() => "whole value".into(),
-        Place::Value(pointer) => pointer.clone(),
-        Place::Key(pointer) if pointer.is_empty() => "key".into(),
-        Place::Key(pointer) => format!("key {pointer}"),
-        Place::Header(name) => format!("header {name}"),
-        other => other.to_string(),
-    };
-    let optional = if mapped.field.optional { "?" } else { "" };
-    format!(
-        "{}: {}{optional} {arrow} {place}",
-        mapped.field.name, mapped.field.field_type
-    )
 }

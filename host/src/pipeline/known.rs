@@ -40,6 +40,14 @@ pub(super) fn describe(stage: &Stage, catalog: &dyn Catalog, problems: &mut Vec<
         .as_ref()
         .map(|config| config.value.clone())
         .unwrap_or_default();
+    let schema = config
+        .has_variables()
+        .then(|| catalog.config_schema(&stage.plugin))
+        .flatten();
+    let config = match schema {
+        Some(schema) => config.typed(&schema),
+        None => config,
+    };
     let described = match catalog.describe(&stage.plugin, config.json(), &stage.limits) {
         Ok(described) => described,
         Err(error) => {

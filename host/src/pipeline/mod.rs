@@ -5,6 +5,7 @@ mod check;
 mod config;
 mod declare;
 mod draft;
+mod drawing;
 mod exit;
 mod explain;
 mod flow;

@@ -226,6 +226,12 @@ impl Plan {
 }
 
 impl PlannedStage {
+    /// All ways out of it: the branches, then what came too late and what has no key, where they lead elsewhere than
+    /// to the dead-letter queue.
+    pub fn ways(&self) -> impl Iterator<Item = &PlannedBranch> {
+        self.branches.iter().chain(&self.late).chain(&self.unkeyed)
+    }
+
     /// A branch of the signature as its values are written: with the bounds of the window behind its fields, where
     /// there is one.
     pub fn written_branch(&self, branch: &Branch) -> Branch {

@@ -4,6 +4,7 @@ mod bad_files;
 mod bad_wiring;
 mod drawing;
 mod good_files;
+mod keyed;
 mod plugins;
 
 use std::path::Path;

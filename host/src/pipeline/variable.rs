@@ -66,6 +66,11 @@ pub(super) fn expand(text: &str, environment: Environment<'_>) -> Result<Expande
     if errors.is_empty() { Ok(expanded) } else { Err(errors) }
 }
 
+/// Whether a string is one variable and nothing else.
+pub(super) fn is_variable(text: &str) -> bool {
+    text.starts_with("${") && text.find('}') == Some(text.len() - 1)
+}
+
 fn value(inner: &str, environment: Environment<'_>) -> Result<Expanded, (String, String)> {
     let (name, default) = match inner.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
@@ -134,6 +139,21 @@ mod tests {
             expand("${CITY}${NONE:-x}", &environment).expect("set").from_environment,
             [("CITY".into(), "york".into())]
         );
+    }
+
+    #[test]
+    fn a_variable_alone_is_told_from_text_with_one() {
+        for (text, alone) in [
+            ("${CITY}", true),
+            ("${CITY:-a b}", true),
+            ("${CITY}s", false),
+            ("${A}${B}", false),
+            ("$${CITY}", false),
+            ("${CITY", false),
+            ("", false),
+        ] {
+            assert_eq!(is_variable(text), alone, "{text}");
+        }
     }
 
     #[test]

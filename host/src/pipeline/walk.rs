@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use toml::de::{DeInteger, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
 use super::config::Config;
 use super::grammar::{Key, Section, Shape};
@@ -196,7 +196,7 @@ impl<'w> Walker<'w> {
         self.text[start..].trim_start_matches([' ', '\t']).starts_with('[')
     }
 
-    fn push(&mut self, problem: Problem) {
+    pub fn push(&mut self, problem: Problem) {
         let torn = problem
             .labels
             .first()
@@ -393,7 +393,7 @@ impl<'w> Walker<'w> {
         None
     }
 
-    fn expand(&mut self, text: &str, span: &Span) -> Option<Expanded> {
+    pub fn expand(&mut self, text: &str, span: &Span) -> Option<Expanded> {
         match expand(text, self.environment) {
             Ok(expanded) => Some(expanded),
             Err(errors) => {
@@ -408,83 +408,6 @@ impl<'w> Walker<'w> {
             }
         }
     }
-
-    /// A plugin's settings as JSON, with and without the variables' values.
-    fn config(&mut self, table: &DeTable<'_>) -> Option<Config> {
-        let before = self.problems.len();
-        let mut from_environment = Vec::new();
-        let expanded = self.json_object(table, &mut Some(&mut from_environment));
-        let shown = self.json_object(table, &mut None);
-        if self.problems.len() > before {
-            return None;
-        }
-        Some(Config::new(expanded, shown, from_environment))
-    }
-
-    fn json_object(
-        &mut self,
-        table: &DeTable<'_>,
-        expand: &mut Option<&mut Vec<(String, String)>>,
-    ) -> serde_json::Value {
-        let members = table.iter().filter_map(|(key, value)| {
-            Some((
-                key.get_ref().to_string(),
-                self.json(value.get_ref(), value.span(), expand)?,
-            ))
-        });
-        serde_json::Value::Object(members.collect())
-    }
-
-    fn json(
-        &mut self,
-        value: &DeValue<'_>,
-        span: Span,
-        expand: &mut Option<&mut Vec<(String, String)>>,
-    ) -> Option<serde_json::Value> {
-        Some(match value {
-            DeValue::String(text) => match expand {
-                None => text.as_ref().into(),
-                Some(from_environment) => {
-                    let expanded = self.expand(text, &span)?;
-                    from_environment.extend(expanded.from_environment);
-                    expanded.text.into()
-                }
-            },
-            DeValue::Boolean(boolean) => (*boolean).into(),
-            DeValue::Datetime(datetime) => datetime.to_string().into(),
-            DeValue::Array(array) => array
-                .iter()
-                .filter_map(|element| self.json(element.get_ref(), element.span(), expand))
-                .collect(),
-            DeValue::Table(table) => self.json_object(table, expand),
-            DeValue::Integer(integer) => match json_integer(integer) {
-                Some(number) => number,
-                None => return self.not_json(span, expand.is_some()),
-            },
-            DeValue::Float(float) => match float.as_str().parse().ok().and_then(serde_json::Number::from_f64) {
-                Some(number) => number.into(),
-                None => return self.not_json(span, expand.is_some()),
-            },
-        })
-    }
-
-    fn not_json(&mut self, span: Span, say: bool) -> Option<serde_json::Value> {
-        if say {
-            let message = "a plugin is configured in JSON, which has no such number";
-            self.push(
-                Problem::new(span, message).help("write a finite number of at most 64 bits, or put it in quotes"),
-            );
-        }
-        None
-    }
-}
-
-fn json_integer(integer: &DeInteger<'_>) -> Option<serde_json::Value> {
-    let (digits, radix) = (integer.as_str(), integer.radix());
-    i64::from_str_radix(digits, radix)
-        .map(Into::into)
-        .or_else(|_| u64::from_str_radix(digits, radix).map(Into::into))
-        .ok()
 }
 
 /// Tables keep their keys sorted; people read files from top to bottom.

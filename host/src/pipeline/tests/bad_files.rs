@@ -68,7 +68,7 @@ fn unknown_keys_get_the_nearest_name_or_their_place() {
         &with(
             "engin = \"embedded\"\nmemory = \"1GB\"",
             "tiemstamp = \"/t\"",
-            "to.high = { topic = \"x\", partition = 3 }\npartitions = 3\nzzz = 1\nlimits.mem = \"64MB\"",
+            "to.high = { topic = \"x\", partition = 3 }\ndelimiter = 3\nzzz = 1\nlimits.mem = \"64MB\"",
         ),
         &[
             (
@@ -92,14 +92,14 @@ fn unknown_keys_get_the_nearest_name_or_their_place() {
                 "did you mean `partitions`?",
             ),
             (
-                "a stage has no key `partitions`",
-                "partitions",
-                "`partitions` is a key of a source; keys here: `plugin`",
+                "a stage has no key `delimiter`",
+                "delimiter",
+                "`delimiter` is a key of csv; keys here: `plugin`",
             ),
             (
                 "a stage has no key `zzz`",
                 "zzz",
-                "keys here: `plugin`, `input`, `config`, `to`, `limits`, `grant`",
+                "keys here: `plugin`, `input`, `config`, `key`, `partitions`, `window`, `emit`, `to`, `limits`, `grant`",
             ),
             ("limits has no key `mem`", "mem", "did you mean `memory`?"),
         ],
@@ -417,4 +417,174 @@ fn a_report_is_for_people_and_for_machines() {
     insta::assert_snapshot!(report.render(100, false));
     assert!(report.render(100, true).contains("\u{1b}["));
     insta::assert_snapshot!(serde_json::to_string_pretty(&report).expect("JSON"));
+}
+
+/// A window, or what is said beside it, and what is wrong with it.
+#[test]
+fn windows_and_keys_that_make_no_sense() {
+    let cases: [(&str, super::Expected<'_>); 21] = [
+        (
+            r#"window = "0s""#,
+            ("`window` is 0s, which is out of bounds", r#""0s""#, "from 1ms to 3650d"),
+        ),
+        (
+            r#"window = "0.5ms""#,
+            ("`window` is a duration such as", r#""0.5ms""#, ""),
+        ),
+        (
+            "window = 60",
+            (
+                "or a table with tumbling, hopping, advance, grace, offset; found the integer 60",
+                "60",
+                "",
+            ),
+        ),
+        (
+            r#"window = { tumblin = "1m" }"#,
+            ("a window has no key `tumblin`", "tumblin", "did you mean `tumbling`?"),
+        ),
+        (
+            r#"window = { size = "1m" }"#,
+            (
+                "a window has no key `size`",
+                "size",
+                "keys here: `tumbling`, `hopping`, `advance`, `grace`, `offset`",
+            ),
+        ),
+        (
+            "window = {}",
+            (
+                "the window does not say how long it is",
+                "{}",
+                r#"write `tumbling = "1m"`"#,
+            ),
+        ),
+        (
+            r#"window = { grace = "1m" }"#,
+            (
+                "the window does not say how long it is",
+                r#"{ grace = "1m" }"#,
+                r#"`hopping = "5m", advance = "1m"`"#,
+            ),
+        ),
+        (
+            r#"window = { tumbling = "1m", hopping = "5m" }"#,
+            ("a stage has one window", r#""5m""#, "two stages"),
+        ),
+        (
+            r#"window = { tumbling = "1m", advance = "30s" }"#,
+            ("`advance` is for windows that overlap", r#""30s""#, "`hopping`"),
+        ),
+        (
+            r#"window = { hopping = "5m" }"#,
+            (
+                "the hopping window needs the key `advance`",
+                r#""5m""#,
+                r#"add `advance = "1m"`"#,
+            ),
+        ),
+        (
+            r#"window = { hopping = "5m", advance = "6m" }"#,
+            (
+                "`advance` is 6m, longer than the window, which is 5m",
+                r#""6m""#,
+                r#"at most "5m""#,
+            ),
+        ),
+        (
+            r#"window = { hopping = "5m", advance = "0ms" }"#,
+            ("`advance` is 0ms, which is out of bounds", r#""0ms""#, "from 1ms"),
+        ),
+        (
+            r#"window = { hopping = "1d", advance = "1s" }"#,
+            (
+                "each record would lie in 86400 windows; 1440 are allowed",
+                r#""1s""#,
+                r#"at least "1m""#,
+            ),
+        ),
+        (
+            r#"window = { tumbling = "1m", offset = "90s" }"#,
+            (
+                "`offset` is 90s, but a window begins every 1m",
+                r#""90s""#,
+                r#""30s" gives the same windows"#,
+            ),
+        ),
+        (
+            r#"window = { hopping = "5m", advance = "1m", offset = "1m" }"#,
+            (
+                "`offset` is 1m, but a window begins every 1m",
+                r#""1m""#,
+                r#""0ms" gives the same windows"#,
+            ),
+        ),
+        (
+            r#"window = { tumbling = "1m", grace = "-1s" }"#,
+            ("`grace` is a duration such as", r#""-1s""#, ""),
+        ),
+        (
+            r#"emit = "close""#,
+            (
+                "the stage `split` sends results when windows close, but has no `window`",
+                r#""close""#,
+                r#"add `window = "1m"`"#,
+            ),
+        ),
+        (
+            r#"emit = "closed""#,
+            (r#"`emit` cannot be "closed""#, r#""closed""#, "did you mean `close`?"),
+        ),
+        (
+            "partitions = 3",
+            (
+                "`partitions` of the stage `split` is for its internal topic",
+                "3",
+                r#"add `key = "FIELD"`"#,
+            ),
+        ),
+        (
+            "key = \"a\"\npartitions = 0",
+            ("`partitions` is 0, which is out of bounds", "0", "from 1 to 1024"),
+        ),
+        (
+            "key = 3",
+            (
+                "`key` has the wrong type: expected a string; found the integer 3",
+                "3",
+                "quotes",
+            ),
+        ),
+    ];
+    for (stage, expected) in cases {
+        refused(&with("", "", stage), &[expected]);
+    }
+    // What is missing may be what is wrong.
+    refused(
+        &with("", "", "keyed = \"a\"\npartitions = 3\nwindow = {}\nemit = \"close\""),
+        &[
+            ("a stage has no key `keyed`", "keyed", "did you mean `key`?"),
+            ("the window does not say how long it is", "{}", ""),
+        ],
+    );
+    let bounds = r#"window = { hopping = "1d", advance = "1m", offset = "59s" }"#;
+    parse(&with("", "", bounds)).expect("these are the bounds");
+}
+
+#[test]
+fn sources_and_state_out_of_bounds() {
+    refused(
+        &with(
+            "state = { memory = \"1kB\", quota = \"0B\", disk = \"1GB\" }",
+            "future = \"-1s\"\nidle = \"999ms\"",
+            "",
+        ),
+        &[
+            ("`memory` is 1kB, which is out of bounds", "\"1kB\"", "from 1MiB"),
+            ("`quota` is 0B, which is out of bounds", "\"0B\"", "from 1MB"),
+            ("state has no key `disk`", "disk", "keys here: `memory`, `quota`"),
+            ("`future` is a duration such as", "\"-1s\"", ""),
+            ("`idle` is 999ms, which is out of bounds", "\"999ms\"", "from 1s"),
+        ],
+    );
 }

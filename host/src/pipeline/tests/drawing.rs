@@ -1,6 +1,7 @@
 //! Pipelines as they are drawn.
 
 use super::good_files::TWO_BRANCHES;
+use super::keyed::SUMS;
 use super::plan;
 use crate::pipeline::{Explanation, explain};
 
@@ -46,6 +47,47 @@ fn a_graph_with_branches_that_meet() {
     assert!(!drawn.contains("s3cret"), "secrets are not drawn");
     insta::assert_snapshot!(drawn);
     insta::assert_snapshot!(serde_json::to_string_pretty(&Explanation::new(&plan)).expect("JSON"));
+}
+
+const KEYED: &str = r#"
+    name = "keyed"
+    state = { memory = "1GiB", quota = "10GB" }
+    source.rides = { partitions = 4, timestamp = "t", future = "5m", idle = "30s" }
+    [stage.split]
+    plugin = "split.wasm"
+    input = "rides"
+    to.low = false
+    [stage.sum]
+    plugin = "sum.wasm"
+    input = ["rides", "split.high"]
+    key = "VendorID"
+    partitions = 6
+    window = { hopping = "5m", advance = "1m", grace = "10s", offset = "30s" }
+    emit = "close"
+    to = { totals = "totals", unkeyed = "nobodys" }
+    [stage.count]
+    plugin = "total.wasm"
+    input = "sum.late"
+    emit = "every-update"
+    to.out = "late-counts"
+    [stage.seen]
+    plugin = "seen.wasm"
+    input = "rides"
+    key = ""
+    to.new = "new"
+"#;
+
+#[test]
+fn keys_windows_and_stores() {
+    insta::assert_snapshot!(explain(&plan(SUMS).expect("fits")));
+    let plan = plan(KEYED).expect("fits");
+    insta::assert_snapshot!(explain(&plan));
+    let json = serde_json::to_value(Explanation::new(&plan)).expect("JSON");
+    let sum = json["stages"]
+        .as_array()
+        .and_then(|stages| stages.iter().find(|stage| stage["name"] == "sum"));
+    insta::assert_snapshot!(serde_json::to_string_pretty(&sum).expect("JSON"));
+    insta::assert_snapshot!(serde_json::to_string_pretty(&json["sources"]).expect("JSON"));
 }
 
 #[test]

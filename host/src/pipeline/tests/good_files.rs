@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::keyed::SUMS;
 use super::plugins::Plugins;
 use super::{environment, load_text, parse, plan};
 use crate::format::{CsvOptions, Format};
 use crate::limits::StageLimits;
 use crate::pipeline::grammar::{Key, Section, Shape};
 use crate::pipeline::keys::FILE;
-use crate::pipeline::{Destination, Engine, Origin, Pipeline, StageEntry, StageInput, explain, json_schema};
+use crate::pipeline::{
+    Destination, Engine, Origin, Pipeline, StageEntry, StageInput, StateLimits, explain, json_schema,
+};
+use crate::window::{Emit, Window};
 
 /// As short as a person would write it.
 pub(super) const TWO_BRANCHES: &str = r#"
@@ -68,7 +72,8 @@ fn defaults_written_out_are_the_same_pipeline() {
     let written = r#"
         name = "taxi"
         engine = "embedded"
-        source.rides = { topic = "rides", format = { json = {} }, key-format = "text", partitions = 1, timestamp = "/tpep_pickup_datetime", key = "/VendorID" }
+        source.rides = { topic = "rides", format = { json = {} }, key-format = "text", partitions = 1, timestamp = "/tpep_pickup_datetime", key = "/VendorID", future = "60m" }
+        state = { memory = "256MiB" }
         dlq = { topic = "taxi-dlq", partitions = 1 }
         commit = { interval = "0.1s", bytes = "8MiB" }
         [stage.split]
@@ -95,6 +100,8 @@ fn everything_can_be_said() {
         timestamp = "/a b"
         key-format = "json"
         partitions = "${FOUR}"
+        future = "5m"
+        idle = "30s"
         [stage.s]
         plugin = "/opt/${NONE:-split}.wasm"
         input = { left = "rides", right = ["rides", "t.out"] }
@@ -102,12 +109,19 @@ fn everything_can_be_said() {
         limits = { memory = "128MB", time = "500ms", output = "1GB", rows = 10, log-lines = 0 }
         grant = ["clock"]
         to = { high = { topic = "h", format = "text", partitions = 3 }, low = false }
+        key = "/c~1d"
+        partitions = 6
+        window = { hopping = "5m", advance = "1m", grace = "10s", offset = "30s" }
+        emit = "every-update"
         [stage.t]
         plugin = "t.wasm"
         input = "rides"
         [dlq]
         topic = "dead"
         partitions = 2
+        [state]
+        memory = "1GiB"
+        quota = "10GB"
         "#,
     )
     .expect("sound");
@@ -125,6 +139,25 @@ fn everything_can_be_said() {
     assert_eq!((source.partitions, &source.key_format.value), (4, &Format::Json));
     let stage = &pipeline.stages[0];
     assert_eq!(stage.plugin.value, Path::new("/opt/split.wasm"));
+    assert_eq!(
+        (source.future_max, source.idle),
+        (Duration::from_secs(300), Some(Duration::from_secs(30)))
+    );
+    assert_eq!(stage.key.as_ref().map(|key| key.as_str()), Some("/c~1d"));
+    assert_eq!(stage.partitions.as_ref().map(|partitions| partitions.value), Some(6));
+    assert_eq!(stage.emit.as_ref().map(|emit| emit.value), Some(Emit::EveryUpdate));
+    let window = Window {
+        size_ms: 300_000,
+        advance_ms: 60_000,
+        offset_ms: 30_000,
+        grace_ms: 10_000,
+    };
+    assert_eq!(stage.window.as_ref().map(|window| window.value), Some(window));
+    let state = StateLimits {
+        memory_bytes_max: 1 << 30,
+        quota_bytes_max: Some(10_000_000_000),
+    };
+    assert_eq!(pipeline.state, state);
     let config = stage.config.as_ref().expect("configured");
     assert_eq!(
         config.json(),
@@ -362,15 +395,18 @@ fn files_are_loaded_and_missing_ones_are_named() {
 /// forgotten.
 #[test]
 fn every_key_has_an_effect() {
-    let base = "source.s = { format = { csv = { columns = [\"a\"] } } }\n[stage.t]\nplugin = \"p.wasm\"\ninput = \"s\"\nto.b = { topic = \"x\" }\n";
-    let sections: [(&str, &Section); 7] = [
+    let base = "source.s = { format = { csv = { columns = [\"a\"] } } }\n[stage.t]\nplugin = \"p.wasm\"\ninput = \"s\"\nto.b = { topic = \"x\" }\nkey = \"a\"\nwindow = { hopping = \"10m\", advance = \"2m\" }\n";
+    let stage = of(&FILE, "stage");
+    let sections: [(&str, &Section); 9] = [
         ("", &FILE),
         ("source.s.", of(&FILE, "source")),
-        ("stage.t.", of(&FILE, "stage")),
-        ("stage.t.limits.", of(of(&FILE, "stage"), "limits")),
-        ("stage.t.to.b.", of(of(&FILE, "stage"), "to")),
+        ("stage.t.", stage),
+        ("stage.t.limits.", of(stage, "limits")),
+        ("stage.t.to.b.", of(stage, "to")),
+        ("stage.t.window.", of(stage, "window")),
         ("dlq.", of(&FILE, "dlq")),
         ("commit.", of(&FILE, "commit")),
+        ("state.", of(&FILE, "state")),
     ];
     for (place, section) in sections {
         for Key { name, example, .. } in section.keys {
@@ -379,7 +415,11 @@ fn every_key_has_an_effect() {
                 continue;
             }
             let mut file: toml::Table = base.parse().expect("TOML");
-            set(&mut file, &format!("{place}{name}"), example);
+            match *name {
+                // A window has one kind.
+                "tumbling" => set(&mut file, "stage.t.window", &format!("{{ tumbling = {example} }}")),
+                name => set(&mut file, &format!("{place}{name}"), example),
+            }
             let text = file.to_string();
             let with = parse(&text).unwrap_or_else(|error| panic!("the example of {place}{name}: {error:?}"));
             // What the example happens to have in common with the default is not the default.
@@ -459,9 +499,15 @@ fn the_pages_snippets_are_sound() {
         } else {
             format!("{snippet}\n{TWO_BRANCHES}")
         };
-        let pipeline = parse(&text).unwrap_or_else(|error| panic!("{error:?}"));
-        assert!(!pipeline.stages.is_empty());
+        plan(&text).unwrap_or_else(|error| panic!("{error:?}"));
     }
+    let sums = explain(&plan(SUMS).expect("fits"));
+    let (_, tree) = sums.split_once("\n\n").expect("a tree");
+    assert!(page.contains(tree.trim()), "the page shows:\n{tree}");
+    assert!(
+        snippets.contains(&SUMS.trim_start()),
+        "the page has the file of that tree"
+    );
     let fits = plan(snippets[0]).unwrap_or_else(|error| panic!("{error:?}"));
     let drawn = explain(&fits);
     assert!(page.contains(drawn.trim()), "the page shows:\n{drawn}");
@@ -533,11 +579,18 @@ fn line() -> impl Strategy<Value = String> {
         Just("out".to_owned()),
         Just("config".to_owned()),
         Just("memory".to_owned()),
+        Just("window".to_owned()),
+        Just("late".to_owned()),
+        Just("emit".to_owned()),
         "[a-z.\"]{1,4}"
     ];
     let value = prop_oneof![
         Just("\"split.wasm\"".to_owned()),
         Just("\"enrich.wasm\"".to_owned()),
+        Just("\"sum.wasm\"".to_owned()),
+        Just("\"1m\"".to_owned()),
+        Just("\"close\"".to_owned()),
+        Just("{ hopping = \"5m\", advance = \"1m\" }".to_owned()),
         Just("\"a\"".to_owned()),
         Just("\"b\"".to_owned()),
         Just("\"a.high\"".to_owned()),

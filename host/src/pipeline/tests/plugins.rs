@@ -5,8 +5,9 @@ use std::path::Path;
 use crate::limits::StageLimits;
 use crate::pipeline::{Catalog, CatalogError, Concern, Described};
 use crate::schema::{
-    Branch, Field, FieldType, Info, Input, MappedField, Place, PluginKind, Signature, Store, ValueBase,
+    Accumulator, Branch, Field, FieldType, Info, Input, MappedField, Place, PluginKind, Signature, Store, ValueBase,
 };
+use crate::table::{Column, Table};
 
 pub(super) struct Plugins;
 
@@ -52,7 +53,7 @@ fn signature(plugin: &str) -> Option<Signature> {
             vec![forward("high"), forward("low")],
         ),
         // Reads nothing, forwards all.
-        "pass" => (vec![input("records", &[])], vec![forward("out")]),
+        "pass" | "typed" => (vec![input("records", &[])], vec![forward("out")]),
         // Adds a field.
         "enrich" => (
             vec![input(
@@ -127,10 +128,55 @@ fn signature(plugin: &str) -> Option<Signature> {
             vec![input("rides", &[])],
             vec![branch("out", New, &[("line", Text, value(""))])],
         ),
-        "sink" => (vec![input("rides", &[])], vec![]),
-        "count" | "total" => (
+        "sink" | "print" => (vec![input("rides", &[])], vec![]),
+        // Keep something: rows of a store, or groups.
+        "count" | "total" | "spaced" => (
             vec![input("rides", &[])],
             vec![branch("out", New, &[("count", Integer, value("/count"))])],
+        ),
+        "seen" => (
+            vec![input("rides", &[("id", Text, value("/id"))])],
+            vec![forward("new")],
+        ),
+        "sum" => (
+            vec![input("rides", &[("amount", Float, value("/total_amount"))])],
+            vec![branch(
+                "totals",
+                New,
+                &[("total", Float, value("/total")), ("rides", Integer, value("/rides"))],
+            )],
+        ),
+        "sum-both" => (
+            vec![input("left", &[]), input("right", &[])],
+            vec![branch("out", New, &[("count", Integer, value("/count"))])],
+        ),
+        // What reads the bounds of windows.
+        "bounds" => (
+            vec![input(
+                "totals",
+                &[
+                    ("start", Time, value("/window_start")),
+                    ("total", Float, value("/total")),
+                ],
+            )],
+            vec![],
+        ),
+        "bounds-integer" => (
+            vec![input("totals", &[("start", Integer, value("/window_start"))])],
+            vec![],
+        ),
+        // Results where the bounds of windows are.
+        "total-bounds" => (
+            vec![input("rides", &[])],
+            vec![
+                branch("out", New, &[("start", Integer, value("/window_start"))]),
+                branch("whole", New, &[("all", Json, value(""))]),
+            ],
+        ),
+        // Branches called like the host's.
+        "strays" | "total-strays" => (
+            vec![input("rides", &[])],
+            vec![branch("late", New, &[]), branch("unkeyed", New, &[])],
         ),
         // Two ways to make a record.
         "fork" => (
@@ -151,7 +197,63 @@ fn signature(plugin: &str) -> Option<Signature> {
     })
 }
 
+fn field(name: &str, field_type: FieldType) -> Field {
+    Field {
+        name: name.into(),
+        field_type,
+        optional: false,
+    }
+}
+
+fn stores(plugin: &str) -> Vec<Store> {
+    let store = |name: &str, key, value| Store {
+        name: name.into(),
+        key: vec![key],
+        value,
+        ordered: false,
+        time_to_live_ms: 0,
+        carry_over: Vec::new(),
+    };
+    let count = |name| {
+        let (id, n) = (field("id", FieldType::Integer), field("n", FieldType::Integer));
+        store(name, id, vec![n])
+    };
+    match plugin {
+        "count" => vec![count("counts")],
+        "spaced" => vec![count("my counts")],
+        "seen" => vec![
+            Store {
+                ordered: true,
+                time_to_live_ms: 3_600_000,
+                ..store("ids", field("id", FieldType::Text), Vec::new())
+            },
+            count("b-counts"),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+/// Aggregators keep a total and a count.
+fn accumulator(plugin: &str) -> Option<Accumulator> {
+    let aggregates = plugin.starts_with("total") || plugin.starts_with("sum-") || plugin == "sum";
+    let column = || Column {
+        data: vec![0; 8],
+        ..Column::default()
+    };
+    aggregates.then(|| Accumulator {
+        fields: vec![field("total", FieldType::Float), field("rides", FieldType::Integer)],
+        start: Table {
+            rows: 1,
+            columns: vec![column(), column()],
+        },
+    })
+}
+
 impl Catalog for Plugins {
+    fn config_schema(&self, plugin: &Path) -> Option<String> {
+        (plugin.file_stem()? == "typed").then(|| r#"{"properties":{"threshold":{"type":"integer"}}}"#.into())
+    }
+
     fn describe(&self, plugin: &Path, config_json: &str, _: &StageLimits) -> Result<Described, CatalogError> {
         let refuse = |message: String, help: Option<&str>, concerns| {
             Err(CatalogError {
@@ -176,40 +278,29 @@ impl Catalog for Plugins {
                 Concern::Config,
             );
         }
-        if name == "count" {
-            let field = |name: &str| Field {
-                name: name.into(),
-                field_type: FieldType::Integer,
-                optional: false,
-            };
-            signature.stores = vec![Store {
-                name: "counts".into(),
-                key: vec![field("id")],
-                value: vec![field("n")],
-                ordered: false,
-                time_to_live_ms: 0,
-                carry_over: Vec::new(),
-            }];
+        if name == "typed" && !config["threshold"].is_i64() {
+            return refuse(
+                format!("`threshold` is no integer in {config_json}"),
+                None,
+                Concern::Config,
+            );
         }
+        signature.stores = stores(name);
         Ok(Described {
             info: Info {
                 name: name.into(),
                 version: "1.2.3".into(),
                 summary: "A plugin of the tests.".into(),
-                config_schema: String::new(),
+                config_schema: self.config_schema(plugin).unwrap_or_default(),
                 capabilities: if name == "clocked" {
                     vec!["clock".into()]
                 } else {
                     vec![]
                 },
             },
-            kind: if name == "total" {
-                PluginKind::Aggregator
-            } else {
-                PluginKind::Processor
-            },
+            kind: accumulator(name).map_or(PluginKind::Processor, |_| PluginKind::Aggregator),
             signature,
-            accumulator: None,
+            accumulator: accumulator(name),
             digest: "0123456789abcdef".repeat(4),
         })
     }
