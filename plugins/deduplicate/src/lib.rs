@@ -63,11 +63,17 @@ mod tests {
     }
 
     fn records(ids: &[Value]) -> Vec<Value> {
-        ids.iter().enumerate().map(|(row, id)| json!({"id": id, "row": row})).collect()
+        ids.iter()
+            .enumerate()
+            .map(|(row, id)| json!({"id": id, "row": row}))
+            .collect()
     }
 
     fn numbers(records: &[Record]) -> Vec<Value> {
-        records.iter().map(|record| record.json_value()["row"].clone()).collect()
+        records
+            .iter()
+            .map(|record| record.json_value()["row"].clone())
+            .collect()
     }
 
     #[test]

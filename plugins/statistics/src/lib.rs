@@ -94,7 +94,10 @@ mod tests {
     use serde_json::{Value, json};
 
     fn fares(fares: &[Value]) -> Vec<(&'static str, Value)> {
-        fares.iter().map(|fare| ("a", json!({"trip": {"fare": fare}}))).collect()
+        fares
+            .iter()
+            .map(|fare| ("a", json!({"trip": {"fare": fare}})))
+            .collect()
     }
 
     #[test]
@@ -126,9 +129,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_refused() {
-        let plugin = Statistics {
-            field: "/a".into(),
-        };
+        let plugin = Statistics { field: "/a".into() };
         for number in [f64::NAN, f64::INFINITY] {
             let error = plugin.add(&mut plugin.start(), Row { number: Some(number) });
             assert!(error.is_err(), "{number}");
@@ -140,7 +141,9 @@ mod tests {
     fn parts_add_up() {
         let mut tester = AggregatorTester::<Statistics>::new(json!({"field": "/fare"})).unwrap();
         let record = |group, fare| (group, json!({"fare": fare}));
-        tester.add("input", [record("a", 1), record("b", 5), record("b", -2)]).unwrap();
+        tester
+            .add("input", [record("a", 1), record("b", 5), record("b", -2)])
+            .unwrap();
         tester.merge("a", "b").unwrap();
         let expected = Seen {
             count: 3,

@@ -114,7 +114,10 @@ impl Aggregator for TopN {
     }
 
     fn finish(&self, list: &List, out: &mut Output<Top<'static>>) -> Result<()> {
-        let shown = list.0.iter().map(|(value, label)| json!({"value": value, "label": label}));
+        let shown = list
+            .0
+            .iter()
+            .map(|(value, label)| json!({"value": value, "label": label}));
         out.emit(Top {
             top: Json::new(&shown.collect::<Vec<_>>())?,
         });
@@ -139,16 +142,27 @@ mod tests {
     }
 
     fn top(entries: &[(f64, &str)]) -> Value {
-        let shown = entries.iter().map(|(value, label)| json!({"value": value, "label": label}));
+        let shown = entries
+            .iter()
+            .map(|(value, label)| json!({"value": value, "label": label}));
         json!({"top": shown.collect::<Vec<_>>()})
     }
 
     #[test]
     fn the_greatest_are_kept_in_order_and_nulls_passed_over() {
-        let tips = [("x", json!(3)), ("y", json!(null)), ("z", json!(7.5)), ("u", json!(-1)), ("v", json!(5))];
+        let tips = [
+            ("x", json!(3)),
+            ("y", json!(null)),
+            ("z", json!(7.5)),
+            ("u", json!(-1)),
+            ("v", json!(5)),
+        ];
         let records = tips.map(|(zone, tip)| record(zone, tip));
         let outcome = aggregate::<TopN>(settings(3), records).unwrap();
-        assert_eq!(outcome.keyed("top"), [("a", top(&[(7.5, "z"), (5.0, "v"), (3.0, "x")]))]);
+        assert_eq!(
+            outcome.keyed("top"),
+            [("a", top(&[(7.5, "z"), (5.0, "v"), (3.0, "x")]))]
+        );
     }
 
     #[test]
@@ -159,7 +173,10 @@ mod tests {
         back.reverse();
         for records in [there, back] {
             let outcome = aggregate::<TopN>(settings(3), records).unwrap();
-            assert_eq!(outcome.keyed("top"), [("a", top(&[(1.0, "a"), (1.0, "b"), (1.0, "c")]))]);
+            assert_eq!(
+                outcome.keyed("top"),
+                [("a", top(&[(1.0, "a"), (1.0, "b"), (1.0, "c")]))]
+            );
         }
         let zeros = [record("b", json!(0.0)), record("a", json!(-0.0))];
         let outcome = aggregate::<TopN>(settings(2), zeros).unwrap();
@@ -177,7 +194,10 @@ mod tests {
         let (_, other) = record("y", json!(1));
         tester.add("input", [("b", other)]).unwrap();
         tester.merge("a", "b").unwrap();
-        assert_eq!(tester.finish().unwrap().keyed("top"), [("a", top(&[(numbers[2], "x"), (1.0, "y")]))]);
+        assert_eq!(
+            tester.finish().unwrap().keyed("top"),
+            [("a", top(&[(numbers[2], "x"), (1.0, "y")]))]
+        );
     }
 
     #[test]
