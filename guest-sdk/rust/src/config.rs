@@ -1,14 +1,17 @@
 //! What a pipeline may set: read from JSON with all mistakes at once, and described by a JSON Schema.
 
+mod duration;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-/// A type that a setting can have: `bool`, integers, floats, `String`, [`Pointer`], [`Value`], an [`Option`], `Vec` or
-/// `BTreeMap<String, _>` of them, and structs and enums that derive it.
+/// A type that a setting can have: `bool`, integers, floats, `String`, [`Pointer`], [`Value`], a
+/// [`Duration`](std::time::Duration) (`"30s"`), an [`Option`], `Vec` or `BTreeMap<String, _>` of them, and structs and
+/// enums that derive it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a setting",
-    note = "a setting is a `bool`, a number, a `String`, a `Pointer`, a `serde_json::Value`, an `Option`, `Vec` or `BTreeMap<String, _>` of one, or derives `Config`"
+    note = "a setting is a `bool`, a number, a `String`, a `Pointer`, a `Duration`, a `serde_json::Value`, an `Option`, `Vec` or `BTreeMap<String, _>` of one, or derives `Config`"
 )]
 pub trait Config: Sized {
     /// Whether there is nothing to set.

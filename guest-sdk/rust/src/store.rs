@@ -3,8 +3,6 @@
 mod entry;
 mod index;
 mod scan;
-#[cfg(test)]
-mod tests;
 
 use std::borrow::Borrow;
 use std::cell::Cell;

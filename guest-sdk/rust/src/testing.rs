@@ -238,6 +238,14 @@ pub fn run<P: BatchProcessor>(
     tester.process(&input, records)
 }
 
+/// Runs `call` with empty stores, for what calls [`state`](crate::state) without a [`Tester`].
+pub fn with_stores<T>(declared: &[crate::schema::Store], call: impl FnOnce() -> T) -> T {
+    let before = host::replace_stores(Stores::new(declared));
+    let result = call();
+    host::replace_stores(before);
+    result
+}
+
 /// A configured processor and its stores, for several batches or inputs.
 pub struct Tester<P> {
     instance: Instance<P>,

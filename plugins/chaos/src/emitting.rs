@@ -15,7 +15,7 @@ pub(crate) fn misbehave(settings: &Settings, rows: u32, row: u32) -> Result<Outp
     match settings.kind {
         Error => return Err("this batch is refused".into()),
         HugeError => return Err("long ".repeat(amount(1 << 20))),
-        FailedRow => {
+        FailedRow | StateFailedRow => {
             refuse(&mut outputs, row..row + 1);
             outputs.failed[0].message = "this row is poisoned".into();
         }

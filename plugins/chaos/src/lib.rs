@@ -5,6 +5,7 @@
 
 mod configuring;
 mod emitting;
+mod keeping;
 mod running;
 
 use std::cell::RefCell;
@@ -76,6 +77,26 @@ pub enum Kind {
     ForgedLog,
     MetricOutOfRange,
     MetricLoop,
+    // Calls of a store. The first five are allowed: they write and trap, write and fail the call, write and refuse the
+    // row, ask for keys that are not there, and name keys twice.
+    StateTrap,
+    StateError,
+    StateFailedRow,
+    StateAbsent,
+    StateRepeatedKeys,
+    StateManyKeys,
+    StateHugeKey,
+    StateHugeValue,
+    StateUnknownStore,
+    StateTooFewValues,
+    StateTooManyValues,
+    StateTooFewColumns,
+    StateTooManyColumns,
+    StateNullKey,
+    StateBadUtf8,
+    StateUnorderedScan,
+    StateEndlessScan,
+    StateLoop,
     // An answer that fails, which is allowed.
     Error,
     HugeError,
@@ -117,6 +138,37 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether it uses a store.
+    fn keeps(self) -> bool {
+        use Kind::*;
+        matches!(
+            self,
+            StateTrap
+                | StateError
+                | StateFailedRow
+                | StateAbsent
+                | StateRepeatedKeys
+                | StateManyKeys
+                | StateHugeKey
+                | StateHugeValue
+                | StateUnknownStore
+                | StateTooFewValues
+                | StateTooManyValues
+                | StateTooFewColumns
+                | StateTooManyColumns
+                | StateNullKey
+                | StateBadUtf8
+                | StateUnorderedScan
+                | StateEndlessScan
+                | StateLoop
+        )
+    }
+
+    /// Whether it writes what must not be seen later.
+    fn leaks(self) -> bool {
+        matches!(self, Kind::StateTrap | Kind::StateError)
+    }
+
     /// The field of the branch `out` that the kind needs to do what it does.
     fn field(self) -> Option<MappedField> {
         use Kind::*;
@@ -169,10 +221,12 @@ impl exports::lifecycle::Guest for Chaos {
 impl exports::processor::Guest for Chaos {
     fn process(_: u32, rows: Table) -> std::result::Result<Outputs, String> {
         let settings = SETTINGS.with_borrow(Clone::clone).ok_or("`configure` was not called")?;
+        keeping::look_for_leaks(&settings)?;
         match poisoned(&settings, &rows) {
             None => Ok(honest(&settings, rows.rows)),
             Some(row) => {
                 running::misbehave(&settings);
+                keeping::misbehave(&settings)?;
                 emitting::misbehave(&settings, rows.rows, row)
             }
         }
@@ -195,7 +249,7 @@ fn honest_signature(settings: &Settings) -> Signature {
             value: ValueBase::Same,
             fields: settings.kind.field().into_iter().collect(),
         }],
-        stores: Vec::new(),
+        stores: keeping::stores(settings.kind),
         metrics: Vec::new(),
     }
 }

@@ -56,7 +56,8 @@ pub(crate) fn misbehave(settings: &Settings) {
     }
 }
 
-fn trap() -> ! {
+/// Ends as a program with an unreachable instruction does.
+pub(crate) fn trap() -> ! {
     #[cfg(target_arch = "wasm32")]
     core::arch::wasm32::unreachable();
     #[cfg(not(target_arch = "wasm32"))]

@@ -114,6 +114,62 @@ fn signatures_that_cannot_be_are_given() {
     assert!(unknown.contains("did you mean `panic`?"), "{unknown}");
 }
 
+/// What a kind does to its store, natively.
+fn keep(kind: &str, amount: u64) -> std::result::Result<Outputs, String> {
+    let config = format!(r#"{{"kind": "{kind}", "amount": {amount}}}"#);
+    let signature = Chaos::configure(config).expect(kind);
+    millstream_sdk::testing::with_stores(&signature.stores, || {
+        Chaos::process(0, rows(&[false])).expect("honest");
+        Chaos::process(0, rows(&[true])).and_then(|_| Chaos::process(0, rows(&[true])))
+    })
+}
+
+#[test]
+fn stores_are_used_by_the_rules_by_some_kinds() {
+    assert_eq!(
+        keep("state-failed-row", 1).expect("goes on").failed[0].message,
+        "this row is poisoned"
+    );
+    for kind in [
+        "state-absent",
+        "state-repeated-keys",
+        "state-many-keys",
+        "state-huge-key",
+        "state-huge-value",
+    ] {
+        assert!(keep(kind, 20_001).expect(kind).failed.is_empty(), "{kind}");
+    }
+}
+
+/// The stores of a test do not take back what a failed call wrote, so that the next call finds it.
+#[test]
+fn what_a_failed_call_leaves_is_found() {
+    let signature = Chaos::configure(r#"{"kind": "state-error"}"#.into()).expect("configured");
+    millstream_sdk::testing::with_stores(&signature.stores, || {
+        assert_eq!(Chaos::process(0, rows(&[true])).unwrap_err(), "written, and refused");
+        let error = Chaos::process(0, rows(&[false])).unwrap_err();
+        assert_eq!(error, "what a failed call wrote is still there");
+    });
+}
+
+#[test]
+fn stores_are_misused_by_the_others() {
+    let kinds = [
+        "state-unknown-store",
+        "state-too-few-values",
+        "state-too-many-values",
+        "state-too-few-columns",
+        "state-too-many-columns",
+        "state-null-key",
+        "state-bad-utf8",
+        "state-unordered-scan",
+    ];
+    for kind in kinds {
+        let refused = std::panic::catch_unwind(|| keep(kind, 1));
+        assert!(refused.is_err(), "{kind} is not refused: {refused:?}");
+    }
+}
+
 #[test]
 #[should_panic(expected = "a poisoned row")]
 fn a_panic_panics() {

@@ -35,6 +35,14 @@ fn each_mistake_in_a_row_is_named() {
             "struct R { a: f64, #[field(name = \"a\")] b: f64 }",
             "two fields named \"a\"",
         ),
+        (
+            "struct R { #[carry_over(form = \"b\")] a: f64 }",
+            "`form`: did you mean `from`?",
+        ),
+        (
+            "struct R { #[carry_over(from = \"b\", default = 0)] a: f64 }",
+            "comes `from` another, or has a `default`",
+        ),
         ("struct R(f64);", "a struct with named fields"),
         ("enum R { A }", "a struct with named fields"),
         ("struct R<T> { a: T }", "no type or const parameters"),
@@ -97,6 +105,18 @@ fn each_mistake_in_a_configuration_is_named() {
         ("enum C { A(u8) }", "a choice has no fields"),
         ("enum C { A, #[config(name = \"a\")] B }", "two choices named \"a\""),
         ("struct C<T> { a: T }", "has no parameters"),
+        (
+            "struct C { #[store(order)] a: Store<i64, i64> }",
+            "`order`: did you mean `ordered`?",
+        ),
+        (
+            "struct C { #[store(time_to_live)] a: Store<i64, i64> }",
+            "it is a `Duration`",
+        ),
+        (
+            "struct C { a: Store<i64, i64>, #[store(name = \"a\")] b: Store<i64, i64> }",
+            "two stores named \"a\"",
+        ),
     ];
     for (source, message) in cases {
         let error = error(config::derive, source);

@@ -27,11 +27,16 @@ pub fn aggregate<P: Aggregator>(
 
 /// A configured aggregator and its groups, for several batches. Windows are the host's: a test of a plugin names a
 /// group as it likes.
-#[derive(Debug)]
 pub struct AggregatorTester<P: Aggregator> {
     instance: Instance<P>,
     /// By name: what was accumulated, and the greatest timestamp.
     groups: BTreeMap<String, (P::Accumulator, i64)>,
+}
+
+impl<P: Aggregator> std::fmt::Debug for AggregatorTester<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.instance.fmt(f)
+    }
 }
 
 impl<P: Aggregator> AggregatorTester<P> {
