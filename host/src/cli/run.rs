@@ -29,6 +29,9 @@ pub struct Args {
     /// Stop, committed, when every source has been read to its end
     #[arg(long)]
     until_end: bool,
+    /// At the end of the sources close all windows and send their results: there will be no more records
+    #[arg(long, requires = "until_end")]
+    close_windows: bool,
     /// Worker threads [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
@@ -52,6 +55,9 @@ pub fn run(args: Args) -> miette::Result<()> {
         tracing::info!(pipeline = name, "started");
     }
     work(&mut host, &stop, args.until_end);
+    if args.close_windows {
+        host.close_windows(&|| stop.load(Ordering::Acquire));
+    }
     finish(host)
 }
 

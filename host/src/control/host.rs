@@ -532,6 +532,10 @@ impl Host {
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
+        if let Some(backend) = &self.backend {
+            backend.flusher.close();
+            backend.db.close();
+        }
         true
     }
 }
