@@ -226,7 +226,8 @@ fn open_database(path: &Path, options: &Options, format: Format) -> fjall::Resul
         .cache_size(options.cache_bytes)
         .max_journaling_size(128 << 20)
         .journal_compression(CompressionType::None)
-        .worker_threads(2)
+        // With two, one of them spins while the other works: it hands every compaction back to the queue.
+        .worker_threads(1)
         .open()?;
     let meta = db.keyspace("meta", || KeyspaceCreateOptions::default().max_memtable_size(8 << 20))?;
     let shared = db.keyspace("log", block_options)?;
