@@ -11,6 +11,7 @@
 //! keyspace "log/ID/NUMBER"  partition (u32) base offset (u64)     a block of a large generation
 //! keyspace "log"            topic id (u64), as above              a block of a small one
 //!                           "newest"                              when something was last removed
+//!                           "t" topic id, as above                the newest timestamp before the offset (i64, little-endian)
 //! ```
 //!
 //! Whatever names a keyspace is committed with its first use; one that nothing names is left from a crash, and dropped.
