@@ -11,6 +11,7 @@ use super::table::{count, human_bytes, print};
 use super::{progress, rides, run};
 use crate::connect::{Broker, EmbeddedLog, TopicPartition};
 use crate::control::{Host, HostOptions, PipelineState, PluginCatalog};
+use crate::limits::PAUSED_TIME_MAX;
 use crate::task::{PipelineRuntime, header};
 
 /// The topic of the rides.
@@ -57,7 +58,7 @@ pub fn run(args: Args) -> miette::Result<()> {
         let plan = super::check::plan(&file, &catalog)?;
         let began = Instant::now();
         host.start(plan, &catalog)?;
-        run::work(&mut host, &stop, true);
+        run::work(&mut host, &stop, true, PAUSED_TIME_MAX)?;
         let took = began.elapsed();
         total += took;
         let Some((pipeline, state)) = host.pipelines().last() else {
