@@ -100,6 +100,10 @@ pub fn run(args: Args) -> miette::Result<()> {
             "records of a branch",
         ),
         (
+            format!("{program} consume rides-shared -n 1 --until-end --data {data}"),
+            "what the redaction let through, and the header that it set",
+        ),
+        (
             format!("{program} consume enrich-dlq -n 1 --until-end --data {data}"),
             "a record that could not be processed, and why",
         ),
