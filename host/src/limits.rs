@@ -111,6 +111,8 @@ pub const COMMIT_BYTES_MAX: usize = 8 << 20;
 pub const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 /// From a signal to the end of the process; then a watchdog ends it, and nothing is lost that was committed.
 pub const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+/// `run --until-end` waits so long for a paused pipeline while nothing moves: a full disk may be emptied meanwhile.
+pub const PAUSED_TIME_MAX: Duration = Duration::from_secs(60);
 /// Partitions of a topic.
 pub const PARTITIONS_MAX: u32 = 1024;
 /// A topic's name, as Kafka has it.
@@ -155,7 +157,7 @@ pub const BATCH_COMMIT_BYTES_MAX: usize = 16 << 20;
 pub const COMMIT_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// How many may wait for the committer.
 pub const COMMIT_QUEUE_MAX: usize = 4096;
-/// A topic's generation: retention drops whole ones, and looking for a time reads at most one.
+/// A topic's generation: retention drops whole ones, and looking for a time reads at most one, mostly a few megabytes.
 pub const GENERATION_BYTES_MAX: u64 = 1 << 30;
 /// A generation of a topic that has little shares its files with others: dropping it removes at most so much of them.
 pub const SHARED_GENERATION_BYTES_MAX: u64 = 2 << 20;

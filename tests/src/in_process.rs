@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use millstream::cli::check;
 use millstream::connect::{EmbeddedLog, Options, TopicPartition};
 use millstream::control::{Host, HostOptions, PipelineState, PluginCatalog};
-use millstream::record::Record;
 
 /// How often a test that waits looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
@@ -147,16 +146,6 @@ impl InProcess {
             assert_eq!(state, PipelineState::AtEnd, "{}", pipeline.plan.name);
         }
     }
-}
-
-/// The last value of a header, as text.
-pub fn header<'r>(record: &'r Record, name: &str) -> Option<&'r str> {
-    record
-        .headers
-        .as_ref()
-        .last(name)
-        .flatten()
-        .map(|value| std::str::from_utf8(value).expect("a header of UTF-8"))
 }
 
 /// Bytes of memory that this process holds.

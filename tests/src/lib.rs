@@ -1,9 +1,11 @@
 //! What the end-to-end tests share: the built program, the built plugins, and records in and out of a log.
 
 mod in_process;
+mod printed;
 pub mod running;
 
-pub use in_process::{InProcess, header, resident_bytes};
+pub use in_process::{InProcess, resident_bytes};
+pub use printed::{document, header, lines, on, value};
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -49,6 +51,19 @@ pub fn plugin(name: &str) -> PathBuf {
 pub fn real_rides() -> Option<PathBuf> {
     let path = root().parent()?.join("shared/data/rides.csv");
     path.is_file().then_some(path)
+}
+
+/// Says that a test cannot run here. libtest counts it as passed all the same; `./dev test` reads the file that it
+/// names and counts it as skipped.
+pub fn skip(test: &str, why: &str) {
+    use std::io::Write;
+    eprintln!("skipped: {test}: {why}");
+    let Some(path) = std::env::var_os("MILLSTREAM_SKIPPED") else {
+        return;
+    };
+    let file = std::fs::File::options().create(true).append(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(format!("{test}: {}\n", why.replace('\n', " ")).as_bytes()));
+    written.expect("the file of skipped tests is written");
 }
 
 /// A command of the program, with its talk kept for when a test fails.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use millstream::connect::EmbeddedLog;
 use millstream::record::Record;
-use millstream_tests::{header, millstream, open, read_topic, real_rides, root, succeed};
+use millstream_tests::{header, millstream, open, read_topic, real_rides, root, skip, succeed, value};
 use serde_json::{Map, Value, json};
 
 /// Records by what they say, however often each: key, time and value, the value's members in order and its numbers as
@@ -34,7 +34,7 @@ fn entry(key: Option<&str>, timestamp_ms: i64, value: &Value) -> String {
 fn bag_of(records: &[Record]) -> Bag {
     let mut bag = Bag::new();
     for record in records {
-        let value: Value = serde_json::from_slice(record.value.as_deref().expect("a value")).expect("JSON");
+        let value = value(record);
         let key = record
             .key
             .as_deref()
@@ -110,6 +110,9 @@ impl Expected {
                 "rides-low"
             };
             expected.add(branch, key, time, &Value::Object(ride.clone()));
+            if cell("payment_type") != "2" {
+                expected.add("rides-shared", key, time, &Value::Object(ride.clone()));
+            }
 
             let duration = dropoff - pickup;
             if duration < 0 {
@@ -180,6 +183,7 @@ fn assert_answers(dir: &Path, file: &Path) {
         "rides-high",
         "rides-low",
         "rides-enriched",
+        "rides-shared",
         "rides-card",
         "rides-cash",
         "rides-other",
@@ -199,6 +203,9 @@ fn assert_answers(dir: &Path, file: &Path) {
             found.keys().find(|f| !wanted.contains_key(*f))
         );
     }
+    for shared in read_topic(&log, "rides-shared").concat() {
+        assert_eq!(header(&shared, "shared-by"), Some("millstream demo"));
+    }
     assert_eq!(dead_letters(&log, "enrich-dlq"), expected.refused);
     assert_eq!(dead_letters(&log, "branch-by-amount-dlq"), BTreeMap::new());
 }
@@ -206,7 +213,7 @@ fn assert_answers(dir: &Path, file: &Path) {
 #[test]
 fn real_rides_are_answered_as_calculated() {
     let Some(file) = real_rides() else {
-        println!("skipped: the real rides are not here");
+        skip("real_rides_are_answered_as_calculated", "the real rides are not here");
         return;
     };
     let dir = tempfile::tempdir().expect("a folder");

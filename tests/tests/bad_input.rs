@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use millstream_tests::running::{Running, feed};
-use millstream_tests::{millstream, plugin, refuse, succeed};
+use millstream_tests::{document, lines, millstream, on, plugin, refuse, succeed};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -30,9 +30,7 @@ impl Place {
     }
 
     fn on(&self, args: &[&str]) -> Command {
-        let mut command = millstream(args);
-        command.arg("--data").arg(self.data());
-        command
+        on(&self.data(), args)
     }
 
     fn produce(&self, topic: &str, input: &str) {
@@ -48,14 +46,11 @@ impl Place {
 
     /// What a topic has.
     fn records(&self, topic: &str) -> Vec<Value> {
-        let text = succeed(&mut self.on(&["consume", topic, "--until-end"]));
-        text.lines()
-            .map(|line| serde_json::from_str(line).expect("a JSON line"))
-            .collect()
+        lines(&succeed(&mut self.on(&["consume", topic, "--until-end"])))
     }
 
     fn json(&self, args: &[&str]) -> Value {
-        serde_json::from_str(&succeed(&mut self.on(args))).expect("JSON")
+        document(&mut self.on(args))
     }
 
     /// `check` and `run` refuse a pipeline, both with an error that says all this, and `run` has touched nothing.

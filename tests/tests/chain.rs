@@ -7,7 +7,7 @@ use millstream::connect::{Options, TopicPartition};
 use millstream::control::PipelineState;
 use millstream::limits::{KEY_BYTES_MAX, RECORD_BYTES_MAX};
 use millstream::record::Record;
-use millstream_tests::{InProcess, append, header, make_topic, millstream, open, read_topic, succeed};
+use millstream_tests::{InProcess, append, header, make_topic, millstream, open, read_topic, succeed, value};
 use serde_json::{Value, json};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -42,10 +42,6 @@ fn rides(count: u64) -> Vec<Value> {
 
 fn records(values: &[Value]) -> Vec<Record> {
     values.iter().map(|value| record(value.to_string())).collect()
-}
-
-fn value(record: &Record) -> Value {
-    serde_json::from_slice(record.value.as_deref().expect("a value")).expect("JSON")
 }
 
 fn numbers(records: &[Record]) -> Vec<u64> {

@@ -7,29 +7,11 @@ use std::time::{Duration, Instant};
 use millstream::connect::TopicPartition;
 use millstream::record::Record;
 use millstream_tests::running::{Running, feed, wait_until};
-use millstream_tests::{append, make_topic, millstream, open, plugin, program, read_topic, refuse, succeed};
+use millstream_tests::{
+    append, document, lines, make_topic, millstream, on, open, plugin, program, read_topic, refuse, succeed, value,
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-
-/// A command on a data folder.
-fn on(data: &Path, args: &[&str]) -> Command {
-    let mut command = millstream(args);
-    command.arg("--data").arg(data);
-    command
-}
-
-/// What a command printed, as JSON lines.
-fn lines(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
-        .collect()
-}
-
-/// What a command printed, as one JSON document.
-fn document(command: &mut Command) -> Value {
-    let text = succeed(command);
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"))
-}
 
 /// Produces what stands on stdin.
 fn produce(data: &Path, args: &[&str], input: &str) -> String {
@@ -38,6 +20,11 @@ fn produce(data: &Path, args: &[&str], input: &str) -> String {
     assert!(output.status.success(), "{}: {err}", output.status);
     assert_eq!(output.stdout, b"", "data is all that goes to stdout");
     err
+}
+
+/// The thing of a list that is called so.
+fn named<'l>(list: &'l Value, key: &str, name: &str) -> Option<&'l Value> {
+    list.as_array().expect("a list").iter().find(|thing| thing[key] == name)
 }
 
 /// Rides with these numbers.
@@ -271,6 +258,25 @@ fn consume_begins_where_it_is_told() {
 }
 
 #[test]
+fn consume_says_where_it_begins_instead_of_beyond_the_end() {
+    let dir = tempfile::tempdir().expect("a folder");
+    produce(dir.path(), &["t"], &rides(0..3));
+    for (place, said) in [
+        ("@3", ""),
+        (
+            "@4",
+            "t[0]: offset 4 is not there yet; reading from the end, offset 3\n",
+        ),
+    ] {
+        let mut command = on(dir.path(), &["consume", "t", "--until-end", "--from", place]);
+        let output = command.output().expect("the program starts");
+        assert!(output.status.success(), "--from {place}");
+        assert_eq!(output.stdout, b"", "--from {place}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), said, "--from {place}");
+    }
+}
+
+#[test]
 fn a_group_goes_on_where_it_was() {
     let dir = tempfile::tempdir().expect("a folder");
     produce(dir.path(), &["t"], &rides(0..10));
@@ -362,12 +368,7 @@ fn members_of_a_group_share_the_partitions_beside_a_host() {
     // Two go; the one that is left reads everything.
     wait_until("everything is committed", || {
         let groups = document(&mut on(&data, &["groups", "-o", "json"]));
-        let group = groups
-            .as_array()
-            .expect("a list")
-            .iter()
-            .find(|group| group["group"] == "g")
-            .expect("the group");
+        let group = named(&groups, "group", "g").expect("the group");
         group["partitions"]
             .as_array()
             .expect("a list")
@@ -573,13 +574,7 @@ fn a_host_that_is_stopped_under_load_leaves_no_gap_and_no_double() {
     let mut producer = Running::start(command);
     wait_until("the pipeline is at work", || {
         let topics = document(&mut on(&data, &["topics", "-o", "json"]));
-        let low = topics
-            .as_array()
-            .expect("a list")
-            .iter()
-            .find(|topic| topic["name"] == "p-low")
-            .cloned()
-            .unwrap_or_default();
+        let low = named(&topics, "name", "p-low").cloned().unwrap_or_default();
         low["partition_ranges"]
             .as_array()
             .is_some_and(|ranges| ranges.iter().any(|range| range["next_offset"].as_u64() > Some(0)))
@@ -619,10 +614,7 @@ fn a_host_that_is_stopped_under_load_leaves_no_gap_and_no_double() {
             .iter()
             .flat_map(|topic| read_topic(&log, topic))
             .flatten()
-            .map(|record| {
-                let value: Value = serde_json::from_slice(&record.value.expect("a value")).expect("JSON");
-                value["n"].as_u64().expect("a number")
-            })
+            .map(|record| value(&record)["n"].as_u64().expect("a number"))
             .collect();
         numbers.sort_unstable();
         numbers

@@ -6,12 +6,14 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use millstream::cli::run::work;
 use millstream::connect::{EmbeddedLog, Options, TopicPartition};
 use millstream::control::PipelineState;
 use millstream::record::Record;
-use millstream_tests::{InProcess, append, make_topic, read_topic};
+use millstream_tests::{InProcess, append, make_topic, read_topic, skip};
 
 const LONG: Duration = Duration::from_secs(60);
 const TOPICS: [&str; 3] = ["high", "low", "full-dlq"];
@@ -21,7 +23,7 @@ const PARTITIONS: u32 = 2;
 struct Disk(tempfile::TempDir);
 
 impl Disk {
-    fn mount(megabytes: u64) -> Option<Disk> {
+    fn mount(test: &str, megabytes: u64) -> Option<Disk> {
         let dir = tempfile::tempdir().expect("a folder");
         let size = format!("size={megabytes}m");
         let mounted = Command::new("mount")
@@ -31,7 +33,7 @@ impl Disk {
         match mounted {
             Ok(output) if output.status.success() => Some(Disk(dir)),
             other => {
-                println!("skipped: a tmpfs cannot be mounted here ({other:?})");
+                skip(test, &format!("a tmpfs cannot be mounted here ({other:?})"));
                 None
             }
         }
@@ -178,7 +180,10 @@ fn is_paused(running: &InProcess) -> Option<String> {
 }
 
 fn disk_is_full(megabytes: u64, count: u64, bytes: usize, reserve_bytes: u64) {
-    let Some(disk) = Disk::mount(megabytes) else { return };
+    let test = "a_full_disk_pauses_a_pipeline_and_room_lets_it_go_on";
+    let Some(disk) = Disk::mount(test, megabytes) else {
+        return;
+    };
     let options = Options {
         disk_reserve_bytes: reserve_bytes,
         ..Options::default()
@@ -233,9 +238,9 @@ fn a_full_disk_pauses_a_pipeline_and_room_lets_it_go_on() {
 
 /// The room goes and comes while the pipeline runs, also in the midst of commits: whatever the engine meets, nothing
 /// is lost and nothing is there twice.
-fn disk_comes_and_goes(reserve_bytes: u64) {
+fn disk_comes_and_goes(test: &str, reserve_bytes: u64) {
     let (count, bytes) = (20_000, 500);
-    let Some(disk) = Disk::mount(256) else { return };
+    let Some(disk) = Disk::mount(test, 256) else { return };
     let expected = undisturbed(count, bytes);
     let mut running = InProcess::open(
         &disk.data(),
@@ -284,13 +289,13 @@ fn disk_comes_and_goes(reserve_bytes: u64) {
 
 #[test]
 fn room_that_comes_and_goes_loses_nothing() {
-    disk_comes_and_goes(4 << 20);
+    disk_comes_and_goes("room_that_comes_and_goes_loses_nothing", 4 << 20);
 }
 
 /// Without a reserve the engine itself meets the full disk.
 #[test]
 fn a_write_that_finds_no_room_loses_nothing() {
-    disk_comes_and_goes(0);
+    disk_comes_and_goes("a_write_that_finds_no_room_loses_nothing", 0);
 }
 
 /// Where no file system can be mounted the reserve alone tells what a pipeline says.
@@ -325,4 +330,40 @@ fn a_reserve_that_is_not_there_pauses_a_pipeline() {
     running.start("full", PIPELINE);
     running.until_end(LONG);
     assert_eq!(assert_whole(running.log()), 200);
+}
+
+/// No disk has so much room: every commit is refused.
+#[test]
+fn whoever_waits_for_the_end_of_a_paused_pipeline_is_told_and_not_kept() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data");
+    let running = InProcess::open(&data, 1, Options::default());
+    TOPICS
+        .iter()
+        .for_each(|topic| make_topic(running.log(), topic, PARTITIONS));
+    make_topic(running.log(), "rides", PARTITIONS);
+    add(running.log(), 0, 10, 50);
+    running.log().close();
+    drop(running);
+
+    let options = Options {
+        disk_reserve_bytes: 1 << 60,
+        ..Options::default()
+    };
+    let mut running = InProcess::open(&data, 1, options);
+    running.start("full", PIPELINE);
+    let waited = Duration::from_millis(500);
+    let began = Instant::now();
+    let error = work(&mut running.host, &AtomicBool::new(false), true, waited).expect_err("it never gets to the end");
+    assert!(began.elapsed() >= waited, "it waits for room first");
+    let error = error.to_string();
+    for part in [
+        "\"full\" is paused",
+        "nothing has moved for 500ms",
+        "the disk of",
+        "is full",
+    ] {
+        assert!(error.contains(part), "{part:?} in {error}");
+    }
+    assert_eq!(committed(running.log()), [0; PARTITIONS as usize]);
 }

@@ -13,7 +13,7 @@ use millstream::control::PluginCatalog;
 use millstream::guest::{self, Runtime};
 use millstream::record::Record;
 use millstream_tests::{
-    InProcess, append, cache, header, make_topic, millstream, open, plugin, program, read_topic, resident_bytes,
+    InProcess, append, cache, header, make_topic, millstream, open, plugin, program, read_topic, resident_bytes, value,
 };
 use sha2::{Digest, Sha256};
 
@@ -320,7 +320,7 @@ fn chaos(name: &str, kind: &str, when: &str, amount: Option<u64>, limits: &str) 
 
 /// Which record this is.
 fn name_of(record: &Record) -> (usize, u64) {
-    let value: serde_json::Value = serde_json::from_slice(record.value.as_deref().expect("a value")).expect("JSON");
+    let value = value(record);
     (
         value["p"].as_u64().expect("its partition") as usize,
         value["n"].as_u64().expect("its number"),

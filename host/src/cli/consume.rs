@@ -122,6 +122,11 @@ impl<'b> Consumer<'b> {
                 (None, None) => self.broker.offset_at(&place, Position::Start),
             };
             let position = position.into_diagnostic()?;
+            if let Some(Position::Offset(asked)) = self.from.filter(|_| first_time)
+                && asked > position
+            {
+                eprintln!("{place}: offset {asked} is not there yet; reading from the end, offset {position}");
+            }
             self.begun.push((place.clone(), position));
             self.readers.push(Reader {
                 place,

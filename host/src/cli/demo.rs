@@ -11,6 +11,7 @@ use super::table::{count, human_bytes, print};
 use super::{progress, rides, run};
 use crate::connect::{Broker, EmbeddedLog, TopicPartition};
 use crate::control::{Host, HostOptions, PipelineState, PluginCatalog};
+use crate::limits::PAUSED_TIME_MAX;
 use crate::task::{PipelineRuntime, header};
 
 /// The topic of the rides.
@@ -57,7 +58,7 @@ pub fn run(args: Args) -> miette::Result<()> {
         let plan = super::check::plan(&file, &catalog)?;
         let began = Instant::now();
         host.start(plan, &catalog)?;
-        run::work(&mut host, &stop, true);
+        run::work(&mut host, &stop, true, PAUSED_TIME_MAX)?;
         let took = began.elapsed();
         total += took;
         let Some((pipeline, state)) = host.pipelines().last() else {
@@ -97,6 +98,10 @@ pub fn run(args: Args) -> miette::Result<()> {
         (
             format!("{program} consume rides-high -n 3 --until-end --data {data}"),
             "records of a branch",
+        ),
+        (
+            format!("{program} consume rides-shared -n 1 --until-end --data {data}"),
+            "what the redaction let through, and the header that it set",
         ),
         (
             format!("{program} consume enrich-dlq -n 1 --until-end --data {data}"),

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use miette::IntoDiagnostic;
-
 use super::{Output, OutputFormat};
 use crate::control::{HostOptions, PluginCatalog};
 use crate::pipeline;
@@ -24,11 +22,8 @@ pub fn run(args: Args) -> miette::Result<()> {
     let options = HostOptions::new(PathBuf::new())?;
     let catalog = PluginCatalog::new(options.runtime()?);
     let plan = super::check::plan(&args.file, &catalog)?;
-    let text = match args.output.format {
-        OutputFormat::Text => pipeline::explain(&plan),
-        OutputFormat::Json => {
-            serde_json::to_string_pretty(&pipeline::Explanation::new(&plan)).into_diagnostic()? + "\n"
-        }
-    };
-    super::write_out(text.as_bytes())
+    match args.output.format {
+        OutputFormat::Text => super::write_out(pipeline::explain(&plan).as_bytes()),
+        OutputFormat::Json => super::write_json(&pipeline::Explanation::new(&plan)),
+    }
 }

@@ -4,22 +4,15 @@ use clap::Subcommand;
 use miette::IntoDiagnostic;
 
 use super::table::{count, human_time, print};
-use super::{DataDir, Output, OutputFormat};
+use super::{Listing, OutputFormat};
 use crate::connect;
 
 /// Arguments of `millstream groups`.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    action: Option<Action>,
-    #[command(flatten)]
-    data: DataDir,
-    #[command(flatten)]
-    output: Output,
-}
+pub type Args = Listing<Action>;
 
+/// What it does beside listing them.
 #[derive(Debug, Subcommand)]
-enum Action {
+pub enum Action {
     /// List all groups, as without a subcommand
     List,
     /// Forget a group's offsets: whoever reads under its name begins anew
@@ -40,8 +33,7 @@ pub fn run(args: Args) -> miette::Result<()> {
     }
     let groups = broker.groups().into_diagnostic()?;
     if args.output.format == OutputFormat::Json {
-        let text = serde_json::to_string_pretty(&groups).into_diagnostic()?;
-        return super::write_out(format!("{text}\n").as_bytes());
+        return super::write_json(&groups);
     }
     let rows = groups.iter().flat_map(|group| {
         group.partitions.iter().map(|partition| {

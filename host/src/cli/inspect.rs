@@ -25,11 +25,10 @@ pub struct Args {
 pub fn run(args: Args) -> miette::Result<()> {
     let runtime = HostOptions::new(PathBuf::new())?.runtime()?;
     let inspection = guest::inspect(&runtime, &args.plugin).into_diagnostic()?;
-    let text = match args.output.format {
-        OutputFormat::Text => text(&inspection),
-        OutputFormat::Json => serde_json::to_string_pretty(&inspection).into_diagnostic()? + "\n",
-    };
-    super::write_out(text.as_bytes())
+    match args.output.format {
+        OutputFormat::Text => super::write_out(text(&inspection).as_bytes()),
+        OutputFormat::Json => super::write_json(&inspection),
+    }
 }
 
 fn text(plugin: &Inspection) -> String {

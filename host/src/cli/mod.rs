@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use miette::IntoDiagnostic;
 
 /// A WebAssembly plugin host for stream processors.
 #[derive(Debug, Parser)]
@@ -123,6 +124,17 @@ pub struct Output {
     pub format: OutputFormat,
 }
 
+/// Arguments of a command that lists things, and does more with a subcommand.
+#[derive(Debug, Args)]
+pub struct Listing<A: Subcommand> {
+    #[command(subcommand)]
+    action: Option<A>,
+    #[command(flatten)]
+    data: DataDir,
+    #[command(flatten)]
+    output: Output,
+}
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -179,6 +191,15 @@ pub fn write_out(bytes: &[u8]) -> miette::Result<()> {
             std::io::ErrorKind::BrokenPipe => NobodyReads.into(),
             _ => miette::miette!("stdout cannot be written: {error}"),
         })
+}
+
+/// Writes one JSON document to stdout.
+///
+/// # Errors
+/// As [`write_out`].
+fn write_json(value: &impl serde::Serialize) -> miette::Result<()> {
+    let text = serde_json::to_string_pretty(value).into_diagnostic()?;
+    write_out(format!("{text}\n").as_bytes())
 }
 
 fn start_logging(usual: &str, verbose: u8, format: LogFormat) {

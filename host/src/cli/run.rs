@@ -1,9 +1,10 @@
 //! `millstream run`: pipelines at work, until a signal or the end of their sources.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use miette::{IntoDiagnostic, WrapErr};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -11,7 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::{DataDir, progress};
 use crate::connect;
 use crate::control::{Host, HostOptions, PipelineState, PluginCatalog};
-use crate::limits::STOP_TIME_MAX;
+use crate::limits::{PAUSED_TIME_MAX, STOP_TIME_MAX};
 
 /// How often the signals and the end of the sources are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -54,11 +55,11 @@ pub fn run(args: Args) -> miette::Result<()> {
         host.start(plan, &catalog)?;
         tracing::info!(pipeline = name, "started");
     }
-    work(&mut host, &stop, args.until_end);
-    if args.close_windows {
+    let worked = work(&mut host, &stop, args.until_end, PAUSED_TIME_MAX);
+    if args.close_windows && worked.is_ok() {
         host.close_windows(&|| stop.load(Ordering::Acquire));
     }
-    finish(host)
+    finish(host).and(worked)
 }
 
 /// Set by SIGTERM and SIGINT. A second SIGINT, which a person sends who does not want to wait, ends the process at
@@ -78,43 +79,93 @@ pub fn stop_signal() -> miette::Result<Arc<AtomicBool>> {
 
 /// Waits until `stop` is set, all pipelines have ended, or (`until_end`) all are at the end of their sources; shows
 /// progress meanwhile where it has an end.
-pub fn work(host: &mut Host, stop: &AtomicBool, until_end: bool) {
-    let bar = until_end.then(|| progress::bar("processing", Some(total(host)), false));
-    if until_end {
-        host.drain();
-    }
-    let interval = if until_end {
-        LOOK_INTERVAL_UNTIL_END
-    } else {
-        LOOK_INTERVAL
-    };
+///
+/// # Errors
+/// With `until_end`, where a pipeline is paused and nothing has moved for `paused_max`: why it is. The pipelines are as
+/// they were.
+pub fn work(host: &mut Host, stop: &AtomicBool, until_end: bool, paused_max: Duration) -> miette::Result<()> {
     let ended = |host: &Host| {
         let over = |state| matches!(state, PipelineState::Failed(_) | PipelineState::Stopped);
         host.pipelines().all(|(_, state)| over(state))
     };
-    while !(stop.load(Ordering::Acquire) || ended(host) || until_end && host.is_at_end()) {
-        if let Some(bar) = &bar {
-            let done = host
-                .pipelines()
-                .map(|(pipeline, _)| pipeline.stats.records_in.get())
-                .sum();
-            bar.set_length(total(host).max(done));
-            bar.set_position(done);
+    if !until_end {
+        while !(stop.load(Ordering::Acquire) || ended(host)) {
+            std::thread::sleep(LOOK_INTERVAL);
         }
-        std::thread::sleep(interval);
+        return Ok(());
     }
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
+    let bar = progress::bar("processing", Some(total(host)), false);
+    let mut pause = Pause::default();
+    host.drain();
+    let outcome = loop {
+        if stop.load(Ordering::Acquire) || ended(host) || host.is_at_end() {
+            break Ok(());
+        }
+        let done = records_in(host);
+        bar.set_length(total(host).max(done));
+        bar.set_position(done);
+        let gave_up = pause.look(host, paused_max);
+        if gave_up.is_err() {
+            break gave_up;
+        }
+        std::thread::sleep(LOOK_INTERVAL_UNTIL_END);
+    };
+    bar.finish_and_clear();
+    outcome
+}
+
+/// What is known of a pause while somebody waits for the end.
+#[derive(Default)]
+struct Pause {
+    /// Since when nothing moves while a pipeline is paused, and how many commits there were then.
+    since: Option<(Instant, u64)>,
+}
+
+impl Pause {
+    /// Says when a pause begins; an error where it has lasted too long.
+    fn look(&mut self, host: &Host, time_max: Duration) -> miette::Result<()> {
+        let paused = host.pipelines().find_map(|(pipeline, state)| match state {
+            PipelineState::Paused(why) => Some((&pipeline.plan.name, why)),
+            _ => None,
+        });
+        let Some((name, why)) = paused else {
+            self.since = None;
+            return Ok(());
+        };
+        let commits = host.pipelines().map(|(pipeline, _)| pipeline.stats.commits.get()).sum();
+        match self.since {
+            Some((since, before)) if before == commits => {
+                if since.elapsed() < time_max {
+                    return Ok(());
+                }
+                Err(miette::miette!(
+                    help = "what was committed is safe; when the cause is gone, the same command goes on from there",
+                    "pipeline {name:?} is paused, and nothing has moved for {time_max:?}: {why}"
+                ))
+            }
+            before => {
+                if before.is_none() {
+                    let _ = writeln!(
+                        progress::Stderr,
+                        "paused: {name}: {why}; waiting for at most {time_max:?}"
+                    );
+                }
+                self.since = Some((Instant::now(), commits));
+                Ok(())
+            }
+        }
     }
+}
+
+fn records_in(host: &Host) -> u64 {
+    host.pipelines()
+        .map(|(pipeline, _)| pipeline.stats.records_in.get())
+        .sum()
 }
 
 /// Records that the pipelines have still to read, and have read.
 fn total(host: &Host) -> u64 {
-    host.lag()
-        + host
-            .pipelines()
-            .map(|(pipeline, _)| pipeline.stats.records_in.get())
-            .sum::<u64>()
+    host.lag() + records_in(host)
 }
 
 /// Commits and ends everything within [`STOP_TIME_MAX`]: a watchdog sees to it.

@@ -4,24 +4,17 @@ use clap::Subcommand;
 use miette::IntoDiagnostic;
 
 use super::table::{count, human_bytes, human_duration, human_time, plural, print};
-use super::{DataDir, Output, OutputFormat};
+use super::{Listing, OutputFormat};
 use crate::connect::{self, Broker, TopicDescription, TopicSpec};
 use crate::limits::PARTITIONS_MAX;
 use crate::pipeline::{duration, size};
 
 /// Arguments of `millstream topics`.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    action: Option<Action>,
-    #[command(flatten)]
-    data: DataDir,
-    #[command(flatten)]
-    output: Output,
-}
+pub type Args = Listing<Action>;
 
+/// What it does beside listing them.
 #[derive(Debug, Subcommand)]
-enum Action {
+pub enum Action {
     /// List all topics, as without a subcommand
     List,
     /// Make a topic
@@ -102,7 +95,7 @@ fn records(topic: &TopicDescription) -> u64 {
 fn list(broker: &dyn Broker, format: OutputFormat) -> miette::Result<()> {
     let topics = broker.topics().into_diagnostic()?;
     if format == OutputFormat::Json {
-        return json(&topics);
+        return super::write_json(&topics);
     }
     let rows = topics.iter().map(|topic| {
         let bytes = topic.partition_ranges.iter().map(|range| range.bytes).sum();
@@ -119,7 +112,7 @@ fn list(broker: &dyn Broker, format: OutputFormat) -> miette::Result<()> {
 
 fn describe(topic: &TopicDescription, format: OutputFormat) -> miette::Result<()> {
     if format == OutputFormat::Json {
-        return json(topic);
+        return super::write_json(topic);
     }
     let (name, made) = (&topic.spec.name, human_time(topic.created_ms));
     super::write_out(format!("{name}: made {made}, retention {}\n\n", retention(&topic.spec)).as_bytes())?;
@@ -143,11 +136,6 @@ fn retention(spec: &TopicSpec) -> String {
         (Some(one), None) | (None, Some(one)) => one,
         (Some(time), Some(size)) => format!("{time}, {size}"),
     }
-}
-
-fn json(value: &impl serde::Serialize) -> miette::Result<()> {
-    let text = serde_json::to_string_pretty(value).into_diagnostic()?;
-    super::write_out(format!("{text}\n").as_bytes())
 }
 
 /// What a topic's number of partitions may be.

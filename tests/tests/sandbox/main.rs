@@ -9,7 +9,6 @@ mod memory;
 mod run;
 mod state;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use millstream::guest::{
 use millstream::limits::StageLimits;
 use millstream::output::Outputs;
 use millstream::table::{Column, Table};
+use millstream_tests::{program, resident_bytes};
 
 use guest::Guest;
 
@@ -44,7 +44,7 @@ impl Sandbox {
     fn with(change: impl FnOnce(&mut Options)) -> Sandbox {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().expect("a folder");
-        let mut options = Options::new(folder.path().join("cache"), compiler());
+        let mut options = Options::new(folder.path().join("cache"), program());
         options.configure_time_max = Duration::from_millis(300);
         let honest = {
             let runtime = Runtime::new(options.clone()).expect("a runtime");
@@ -139,32 +139,6 @@ fn rows(count: u32) -> Table {
             ..Column::default()
         }],
     }
-}
-
-/// The millstream executable of the same build.
-fn compiler() -> PathBuf {
-    let mut path = std::env::current_exe().expect("the test's own path");
-    path.pop();
-    if path.ends_with("deps") {
-        path.pop();
-    }
-    path.push("millstream");
-    assert!(
-        path.exists(),
-        "{} is missing: `cargo build --release --workspace` makes it",
-        path.display()
-    );
-    path
-}
-
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
-    statm
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse::<usize>().ok())
-        .expect("pages")
-        * 4096
 }
 
 /// Configures and starts a guest.

@@ -9,7 +9,7 @@ use super::journal::encode_number;
 use super::queue::Popped;
 use super::reading::Home;
 use super::topic::{End, Generation, Head, Topic, bytes_between};
-use super::{Down, Shared};
+use super::{Down, Shared, time_index};
 use crate::connect::membership::Membership;
 use crate::connect::{
     Block, Commit, CommitError, Committed, Fence, GroupOffset, LogError, TopicPartition, TopicRole, TopicSpec, check_group,
@@ -365,11 +365,16 @@ impl Plan {
             self.batch.insert(
                 &home.keyspace,
                 home.key(append.partition, end.next_offset),
-                &block.bytes[..],
+                block.bytes.clone(),
             );
+            let before = end;
             end.next_offset += u64::from(block.count);
             end.bytes += block.bytes.len() as u64;
             end.timestamp_max = end.timestamp_max.max(block.timestamp_max);
+            if time_index::is_due(before, end) {
+                let row = time_index::key(topic.id, append.partition, end.next_offset);
+                self.batch.insert(&engine.shared, row, time_index::value(end));
+            }
         }
         self.ends.insert(key, (topic.clone(), end));
         self.grown
@@ -430,24 +435,30 @@ impl Plan {
         ends: &[End],
     ) -> Option<Keyspace> {
         self.remove(engine, generation_key(topic.id, generation.number));
-        if let Some(home) = generation.home.get().filter(|_| generation.shared) {
-            // The engine keeps each journal until a table has something as new. Compaction drops what removes, so
-            // that where a removal was the newest no table ever would: this row stays.
-            self.batch.insert(&home.keyspace, NEWEST_KEY, self.now_ms.to_le_bytes());
-            for (partition, (base, end)) in generation.bases.iter().zip(ends).enumerate() {
-                for guard in home.range(partition as u32, base.next_offset, end.next_offset) {
-                    match guard.key() {
-                        Ok(key) => self.batch.remove(&home.keyspace, key),
-                        // Nobody asks for them any more: they take room, no more than that.
-                        Err(error) => {
-                            tracing::warn!(%error, topic = topic.spec.name, "some blocks cannot be removed");
-                            break;
-                        }
-                    }
+        // The engine keeps each journal until a table has something as new. Compaction drops what removes, so that
+        // where a removal was the newest no table ever would: this row stays.
+        self.batch.insert(&engine.shared, NEWEST_KEY, self.now_ms.to_le_bytes());
+        for (partition, (base, end)) in generation.bases.iter().zip(ends).enumerate() {
+            let (partition, from, to) = (partition as u32, base.next_offset, end.next_offset);
+            if let Some(home) = generation.home.get().filter(|_| generation.shared) {
+                self.remove_shared(engine, topic, home.range(partition, from, to));
+            }
+            self.remove_shared(engine, topic, engine.time_rows(topic.id, partition, from, to));
+        }
+        generation.own_keyspace()
+    }
+
+    fn remove_shared(&mut self, engine: &Engine, topic: &Topic, rows: fjall::Iter) {
+        for guard in rows {
+            match guard.key() {
+                Ok(key) => self.batch.remove(&engine.shared, key),
+                // Nobody asks for them any more: they take room, no more than that.
+                Err(error) => {
+                    tracing::warn!(%error, topic = topic.spec.name, "some blocks cannot be removed");
+                    return;
                 }
             }
         }
-        generation.own_keyspace()
     }
 
     fn write(mut self, engine: &Engine, number: u64) -> fjall::Result<BTreeSet<TopicPartition>> {

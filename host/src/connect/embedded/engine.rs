@@ -11,6 +11,7 @@
 //! keyspace "log/ID/NUMBER"  partition (u32) base offset (u64)     a block of a large generation
 //! keyspace "log"            topic id (u64), as above              a block of a small one
 //!                           "newest"                              when something was last removed
+//!                           "t" topic id, as above                the newest timestamp before the offset (i64, little-endian)
 //! ```
 //!
 //! Whatever names a keyspace is committed with its first use; one that nothing names is left from a crash, and dropped.
@@ -238,7 +239,8 @@ fn open_database(path: &Path, options: &Options, format: Format) -> fjall::Resul
         .cache_size(options.cache_bytes)
         .max_journaling_size(128 << 20)
         .journal_compression(CompressionType::None)
-        .worker_threads(2)
+        // With two, one of them spins while the other works: it hands every compaction back to the queue.
+        .worker_threads(1)
         .open()?;
     let meta = db.keyspace("meta", || KeyspaceCreateOptions::default().max_memtable_size(8 << 20))?;
     let shared = db.keyspace("log", block_options)?;

@@ -34,6 +34,7 @@ mod retention;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod time_index;
 mod topic;
 
 pub(crate) use engine::{io_error, is_full, stopped};
@@ -232,7 +233,8 @@ impl EmbeddedLog {
             .with_engine(|engine| Ok(engine.topic(&tp.topic)?.head(tp.partition)?.end().next_offset))
     }
 
-    /// The offset of a place. A timestamp is looked for in the blocks of at most a generation (1 GiB).
+    /// The offset of a place. A timestamp is looked for in a few megabytes of blocks, where records came in the order of
+    /// their times.
     ///
     /// # Errors
     /// Where topic or partition are not there.

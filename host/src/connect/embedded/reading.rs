@@ -6,6 +6,7 @@ use crate::connect::block::{BlockError, parse_head};
 use crate::connect::{Fetched, LogError, Position, TopicPartition};
 use bytes::Bytes;
 use fjall::Keyspace;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Where the blocks of a generation lie: in a keyspace of its own, or in the one that small generations share. A
@@ -96,7 +97,12 @@ impl Engine {
             if newest < timestamp_ms {
                 continue;
             }
-            let find = || find_time(generation, tp.partition, *generation_end, timestamp_ms);
+            let find = || {
+                let begin = generation.base(tp.partition).map_or(0, |base| base.next_offset);
+                let from = self.look_from(topic.id, tp.partition, begin, *generation_end, timestamp_ms);
+                let from = from.map_err(|detail| (detail, begin))?;
+                find_time(generation, tp.partition, from..*generation_end, timestamp_ms)
+            };
             let found = catch_unwind(AssertUnwindSafe(find)).unwrap_or_else(|panic| Err((stopped(&*panic), first)));
             if let Some(offset) = found.map_err(|(detail, at)| damaged(tp, at, *generation_end, detail))? {
                 return Ok(offset);
@@ -161,14 +167,18 @@ fn in_block(base: u64, error: &BlockError) -> String {
     format!("in the block at offset {base}: {error}")
 }
 
-/// The first record of this time or later among the blocks of a generation, by the blocks' heads.
-fn find_time(generation: &Generation, partition: u32, end: u64, timestamp_ms: i64) -> Result<Option<u64>, ReadError> {
+/// The first record of this time or later among these blocks of a generation, by the blocks' heads.
+fn find_time(
+    generation: &Generation,
+    partition: u32,
+    offsets: Range<u64>,
+    timestamp_ms: i64,
+) -> Result<Option<u64>, ReadError> {
     let Some(home) = generation.home.get() else {
         return Ok(None);
     };
-    let begin = generation.base(partition).map_or(0, |base| base.next_offset);
-    for guard in home.range(partition, begin, end) {
-        let (base, bytes) = decode_block(guard).map_err(|detail| (detail, begin))?;
+    for guard in home.range(partition, offsets.start, offsets.end) {
+        let (base, bytes) = decode_block(guard).map_err(|detail| (detail, offsets.start))?;
         let head = parse_head(&bytes).map_err(|error| (in_block(base, &error), base))?;
         if head.timestamp_max < timestamp_ms {
             continue;
@@ -218,5 +228,5 @@ impl Blocks {
 fn decode_block(guard: fjall::Guard) -> ReadBlock {
     let (key, value) = guard.into_inner().map_err(|error| error.to_string())?;
     let offset = key.last_chunk::<8>().ok_or("a key of a block that is none")?;
-    Ok((u64::from_be_bytes(*offset), Bytes::from_owner(value)))
+    Ok((u64::from_be_bytes(*offset), Bytes::from(value)))
 }

@@ -240,3 +240,98 @@ fn purging_frees_the_disk() {
     assert!(bytes < (128 << 20) + (320 << 20), "{bytes} bytes on the disk");
     drop(log);
 }
+
+#[test]
+fn a_time_is_looked_for_in_a_few_megabytes_of_a_large_partition() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = EmbeddedLog::open(dir.path(), small()).unwrap();
+    log.create_topic(&TopicSpec::new("t", 2)).unwrap();
+    let tp = TopicPartition::new("t", 1);
+    // 24 MiB in four generations; times rise, but each record of a commit is older than the one before it.
+    let text = "x".repeat(64 << 10);
+    let mut times = Vec::new();
+    for commit in 0..96i64 {
+        if commit == 48 {
+            log.close();
+            let options = Options {
+                generation_bytes_max: 6 << 20,
+                ..small()
+            };
+            log = EmbeddedLog::open(dir.path(), options).unwrap();
+        }
+        let mut blocks = BlockBuilder::new();
+        for n in 0..4 {
+            let mut record = record(&text);
+            record.timestamp_ms = 10 * commit - n;
+            times.push(record.timestamp_ms);
+            blocks.push(record.at(0)).unwrap();
+        }
+        let topic = "t".into();
+        log.commit(appends(vec![Append {
+            topic,
+            partition: 1,
+            blocks,
+        }]))
+        .unwrap();
+    }
+    log.close();
+    let log = EmbeddedLog::open(dir.path(), small()).unwrap();
+    for timestamp_ms in -10..1000 {
+        let first = times.iter().position(|time| *time >= timestamp_ms);
+        let expected = first.unwrap_or(times.len()) as u64;
+        let found = log.offset_at(&tp, Position::Timestamp(timestamp_ms));
+        assert_eq!(found, Ok(expected), "{timestamp_ms}");
+    }
+    let topic_id = log.shared.with_engine(|engine| engine.topic("t")).unwrap().id;
+    let rows = |log: &EmbeddedLog| {
+        log.shared
+            .with_engine(|engine| Ok(engine.time_rows(topic_id, 1, 0, u64::MAX).count()))
+            .unwrap()
+    };
+    assert_eq!(rows(&log), 6, "24 MiB");
+    let from = |timestamp_ms| {
+        let look = |engine: &Engine| Ok(engine.look_from(topic_id, 1, 0, 384, timestamp_ms).unwrap());
+        log.shared.with_engine(look).unwrap()
+    };
+    for timestamp_ms in [0, 300, 600, 950] {
+        let found = log.offset_at(&tp, Position::Timestamp(timestamp_ms)).unwrap();
+        let skipped = from(timestamp_ms);
+        assert!(
+            skipped <= found && found - skipped <= 72,
+            "{timestamp_ms}: {skipped} to {found}"
+        );
+    }
+    // Without the rows, as a folder was before there were any, everything is still found.
+    log.shared
+        .with_engine(|engine| {
+            for row in engine.time_rows(topic_id, 1, 0, u64::MAX) {
+                engine.shared.remove(row.key().unwrap()).unwrap();
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(from(950), 0);
+    assert_eq!(log.offset_at(&tp, Position::Timestamp(941)), Ok(380));
+}
+
+#[test]
+fn a_topic_that_is_dropped_leaves_no_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(dir.path(), small()).unwrap();
+    let text = "x".repeat(1 << 20);
+    for round in 0..2 {
+        log.create_topic(&TopicSpec::new("t", 1)).unwrap();
+        let topic_id = log.shared.with_engine(|engine| engine.topic("t")).unwrap().id;
+        for _ in 0..9 {
+            log.commit(appends(vec![append("t", 0, &[&text])])).unwrap();
+        }
+        let rows = || {
+            log.shared
+                .with_engine(|engine| Ok(engine.time_rows(topic_id, 0, 0, u64::MAX).count()))
+                .unwrap()
+        };
+        assert_eq!(rows(), 2, "round {round}");
+        log.delete_topic("t").unwrap();
+        assert_eq!(rows(), 0, "round {round}");
+    }
+}

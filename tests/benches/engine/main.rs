@@ -4,19 +4,22 @@
 //! processor time of the whole process per record, as the machine's load moves them less than the clock; two sides take
 //! turns, and the ratio is the median of the turns' ratios.
 
+mod by_hand;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use millstream::cli::run::work;
-use millstream::connect::{Append, BlockBuilder, Commit, EmbeddedLog, GroupOffset, TopicPartition, partition_of};
+use millstream::connect::{EmbeddedLog, TopicPartition};
 use millstream::control::{Host, HostOptions, PluginCatalog};
-use millstream::record::{Record, RecordRef};
-use millstream_tests::{append, cache, make_topic, open, plugin, program};
+use millstream::limits::PAUSED_TIME_MAX;
+use millstream::record::Record;
+use millstream_tests::{append, cache, make_topic, open, plugin, program, resident_bytes};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde::{Deserialize, Serialize};
+
+use by_hand::{Native, native_branch, native_enrich, native_splice, run_native};
 
 const TURNS: usize = 5;
 
@@ -41,17 +44,6 @@ fn main() {
 fn cpu_s() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-/// Memory of this process, bytes.
-fn rss_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages: u64 = statm
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse().ok())
-        .expect("a number of pages");
-    pages * 4096
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -118,7 +110,7 @@ fn run_pipeline(host: &mut Host, catalog: &PluginCatalog, file: &Path) -> (f64, 
     let (_, plan) = millstream::pipeline::load(file, &|_| None, catalog).expect("a right file");
     let (cpu, clock) = (cpu_s(), Instant::now());
     host.start(plan, catalog).expect("it starts");
-    work(host, &AtomicBool::new(false), true);
+    work(host, &AtomicBool::new(false), true, PAUSED_TIME_MAX).expect("nothing pauses it");
     (cpu_s() - cpu, clock.elapsed().as_secs_f64())
 }
 
@@ -147,139 +139,35 @@ fn start_many(host: &mut Host, catalog: &PluginCatalog, dir: &Path, count: u64) 
     }
 }
 
-/// What a native job does with each record; pushes to one of two outputs.
-type Native = fn(&RecordRef<'_>, &mut Vec<u8>) -> Option<usize>;
-
-#[derive(Deserialize)]
-struct Amount {
-    total_amount: f64,
+/// Processor seconds and seconds of two sides that took turns.
+#[derive(Default)]
+struct Turns {
+    ours: Vec<(f64, f64)>,
+    theirs: Vec<(f64, f64)>,
 }
 
-fn native_branch(record: &RecordRef<'_>, _: &mut Vec<u8>) -> Option<usize> {
-    let ride: Amount = serde_json::from_slice(record.value?).ok()?;
-    Some(usize::from(ride.total_amount < 40.0))
-}
-
-/// A whole ride, as a native job would declare it.
-#[derive(Serialize, Deserialize)]
-#[expect(non_snake_case, reason = "the columns are called so")]
-struct Ride<'r> {
-    VendorID: i64,
-    #[serde(borrow)]
-    tpep_pickup_datetime: &'r str,
-    tpep_dropoff_datetime: &'r str,
-    passenger_count: i64,
-    trip_distance: f64,
-    RatecodeID: i64,
-    store_and_fwd_flag: &'r str,
-    PULocationID: i64,
-    DOLocationID: i64,
-    payment_type: i64,
-    fare_amount: f64,
-    extra: f64,
-    mta_tax: f64,
-    tip_amount: f64,
-    tolls_amount: f64,
-    improvement_surcharge: f64,
-    total_amount: f64,
-    congestion_surcharge: f64,
-    #[serde(default)]
-    duration_s: i64,
-    #[serde(default)]
-    speed_kmh: f64,
-    #[serde(default)]
-    tip_share: f64,
-}
-
-fn native_enrich(record: &RecordRef<'_>, out: &mut Vec<u8>) -> Option<usize> {
-    let mut ride: Ride<'_> = serde_json::from_slice(record.value?).ok()?;
-    let seconds = |text: &str| {
-        let time: jiff::civil::DateTime = text.parse().ok()?;
-        Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
-    };
-    ride.duration_s = seconds(ride.tpep_dropoff_datetime)? - seconds(ride.tpep_pickup_datetime)?;
-    ride.speed_kmh = ride.trip_distance * 1.609_344 / (ride.duration_s as f64 / 3600.0);
-    ride.tip_share = ride.tip_amount / ride.fare_amount;
-    serde_json::to_writer(out, &ride).ok()?;
-    Some(0)
-}
-
-/// The loop written by hand: a thread a partition, a commit of outputs and offsets each 100 ms or 8 MB.
-fn run_native(log: &Arc<EmbeddedLog>, group: &str, outputs: [&str; 2], partitions: u32, job: Native) -> (f64, f64) {
-    for topic in outputs {
-        make_topic(log, topic, partitions);
+impl Turns {
+    fn add(&mut self, ours: (f64, f64), theirs: (f64, f64)) {
+        self.ours.push(ours);
+        self.theirs.push(theirs);
     }
-    let (cpu, clock) = (cpu_s(), Instant::now());
-    std::thread::scope(|scope| {
-        for partition in 0..partitions {
-            scope.spawn(move || native_partition(log, group, outputs, partition, partitions, job));
-        }
-    });
-    (cpu_s() - cpu, clock.elapsed().as_secs_f64())
-}
 
-fn native_partition(log: &EmbeddedLog, group: &str, outputs: [&str; 2], partition: u32, partitions: u32, job: Native) {
-    let place = TopicPartition::new("rides", partition);
-    let builders = || -> Vec<Vec<BlockBuilder>> {
-        outputs
+    fn print(&self, title: &str, records: f64) {
+        let us = |side: &[(f64, f64)]| median(side.iter().map(|(cpu, _)| cpu * 1e6 / records).collect());
+        let rate = |side: &[(f64, f64)]| median(side.iter().map(|(_, clock)| records / clock).collect());
+        let ratios = self
+            .ours
             .iter()
-            .map(|_| (0..partitions).map(|_| BlockBuilder::new()).collect())
-            .collect()
-    };
-    let mut blocks = builders();
-    let (mut position, mut bytes, mut since) = (0, 0, Instant::now());
-    let mut value = Vec::new();
-    loop {
-        let fetched = log.fetch(&place, position, 1 << 20).expect("it can be read");
-        let end = fetched.next_offset() == position;
-        for record in fetched.records() {
-            value.clear();
-            let Some(output) = job(&record, &mut value) else {
-                continue;
-            };
-            let to = partition_of(record.key.unwrap_or_default(), partitions) as usize;
-            let value = if value.is_empty() {
-                record.value
-            } else {
-                Some(&value[..])
-            };
-            blocks[output][to]
-                .push(RecordRef { value, ..record })
-                .expect("of the usual size");
-            bytes += record.size_bytes();
-        }
-        position = fetched.next_offset();
-        if end || bytes >= 8 << 20 || since.elapsed() >= Duration::from_millis(100) {
-            let full = std::mem::replace(&mut blocks, builders());
-            let appends = full.into_iter().zip(outputs).flat_map(|(blocks, topic)| {
-                let topic: Arc<str> = topic.into();
-                let filled = blocks.into_iter().enumerate().filter(|(_, blocks)| !blocks.is_empty());
-                filled
-                    .map(move |(partition, blocks)| Append {
-                        topic: topic.clone(),
-                        partition: partition as u32,
-                        blocks,
-                    })
-                    .collect::<Vec<_>>()
-            });
-            let offset = GroupOffset {
-                group: group.into(),
-                topic: place.topic.clone(),
-                partition,
-                next_offset: position,
-                metadata: String::new(),
-            };
-            log.commit(Commit {
-                appends: appends.collect(),
-                offsets: vec![offset],
-                ..Commit::default()
-            })
-            .expect("it is committed");
-            (bytes, since) = (0, Instant::now());
-        }
-        if end {
-            return;
-        }
+            .zip(&self.theirs)
+            .map(|(ours, theirs)| ours.0 / theirs.0);
+        println!(
+            "| {title} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} |",
+            us(&self.ours),
+            us(&self.theirs),
+            median(ratios.collect()),
+            rate(&self.ours),
+            rate(&self.theirs)
+        );
     }
 }
 
@@ -296,50 +184,45 @@ fn pipelines() {
     fill(host.log(), "rides", PARTITIONS, RECORDS, 1000, |random| {
         ride(random).into_bytes()
     });
-    let jobs: [(&str, &str, &str, Native); 2] = [
+    type Job = (&'static str, &'static str, &'static [(&'static str, Native)]);
+    let jobs: [Job; 2] = [
         (
-            "branch by amount",
             "branch-by-amount",
             "high = \"NAME-high\"\nlow = \"NAME-low\"",
-            native_branch,
+            &[("branch by amount", native_branch)],
         ),
-        ("enrichment", "enrich", "enriched = \"NAME-out\"", native_enrich),
+        (
+            "enrich",
+            "enriched = \"NAME-out\"",
+            &[
+                ("enrichment; by hand with whole structs", native_enrich),
+                ("enrichment; by hand with splicing", native_splice),
+            ],
+        ),
     ];
-    for (title, plugin_name, to, native) in jobs {
-        let (mut ours, mut theirs, mut ratios, mut rates, mut their_rates) = (vec![], vec![], vec![], vec![], vec![]);
+    for (plugin_name, to, natives) in jobs {
+        let mut rows: Vec<Turns> = natives.iter().map(|_| Turns::default()).collect();
         for turn in 0..=TURNS {
             let name = format!("{plugin_name}-{turn}");
             let file = pipeline_file(dir.path(), &name, plugin_name, &to.replace("NAME", &name));
-            let (cpu, clock) = run_pipeline(&mut host, &catalog, &file);
-            let outputs = [format!("native-{name}-0"), format!("native-{name}-1")];
-            let (native_cpu, native_clock) = run_native(
-                host.log(),
-                &format!("native-{name}"),
-                [&outputs[0], &outputs[1]],
-                PARTITIONS,
-                native,
-            );
-            for topic in outputs {
-                host.log().delete_topic(&topic).expect("it goes");
+            let ours = run_pipeline(&mut host, &catalog, &file);
+            for (side, (_, native)) in natives.iter().enumerate() {
+                let group = format!("native-{name}-{side}");
+                let outputs = [format!("{group}-0"), format!("{group}-1")];
+                let topics = [&*outputs[0], &*outputs[1]];
+                let theirs = run_native(host.log(), &group, topics, PARTITIONS, *native);
+                for topic in outputs {
+                    host.log().delete_topic(&topic).expect("it goes");
+                }
+                // The first turn warms up.
+                if turn > 0 {
+                    rows[side].add(ours, theirs);
+                }
             }
-            if turn == 0 {
-                continue;
-            }
-            let us = |seconds: f64| seconds * 1e6 / RECORDS as f64;
-            ours.push(us(cpu));
-            theirs.push(us(native_cpu));
-            ratios.push(cpu / native_cpu);
-            rates.push(RECORDS as f64 / clock);
-            their_rates.push(RECORDS as f64 / native_clock);
         }
-        println!(
-            "| {title} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} |",
-            median(ours),
-            median(theirs),
-            median(ratios),
-            median(rates),
-            median(their_rates)
-        );
+        for ((title, _), turns) in natives.iter().zip(rows) {
+            turns.print(title, RECORDS as f64);
+        }
     }
     host.stop(Duration::from_secs(5));
 }
@@ -440,7 +323,7 @@ fn idle() {
         let mut host = Host::open(&options(dir.path())).expect("it opens");
         let catalog = PluginCatalog::new(host.runtime().clone());
         make_topic(host.log(), "rides", 1);
-        let (memory, clock) = (rss_bytes(), Instant::now());
+        let (memory, clock) = (resident_bytes(), Instant::now());
         start_many(&mut host, &catalog, dir.path(), count);
         let end = |host: &Host| {
             while !host.is_at_end() {
@@ -456,7 +339,7 @@ fn idle() {
         });
         append(host.log(), "rides", 0, &rides.collect::<Vec<_>>());
         end(&host);
-        let each = rss_bytes().saturating_sub(memory) as f64 / 1e6 / count as f64;
+        let each = resident_bytes().saturating_sub(memory) as f64 / 1e6 / count as f64;
         let cpu = cpu_s();
         std::thread::sleep(Duration::from_secs(5));
         println!("| {count} | {took:.2} | {each:.2} | {:.1} |", (cpu_s() - cpu) * 1e3);
@@ -531,7 +414,7 @@ fn growth() {
         });
         let cpu = cpu_s();
         start_many(&mut host, &catalog, dir.path(), count);
-        work(&mut host, &AtomicBool::new(false), true);
+        work(&mut host, &AtomicBool::new(false), true, PAUSED_TIME_MAX).expect("nothing pauses it");
         println!("| {count} | {:.2} |", (cpu_s() - cpu) * 1e6 / (records * count) as f64);
         host.stop(Duration::from_secs(5));
     }
