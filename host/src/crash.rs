@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const CRASH_VARIABLE: &str = "MILLSTREAM_CRASH_AT";
 
 /// Every point of the embedded log, in the order in which a commit passes them.
-pub const LOG_CRASH_POINTS: [&str; 9] = [
+pub const LOG_CRASH_POINTS: [&str; 10] = [
     "commit-begin",
     "commit-built",
     "commit-synced",
@@ -20,7 +20,18 @@ pub const LOG_CRASH_POINTS: [&str; 9] = [
     "generation-begin",
     "retention-begin",
     "retention-synced",
+    "purge-begin",
     "keyspace-dropped",
+];
+
+/// Every point of the local store, in the order in which a flush passes them.
+pub const STATE_CRASH_POINTS: [&str; 6] = [
+    "state-flush-begin",
+    "state-keyspace-begin",
+    "state-flush-run",
+    "state-flush-meta",
+    "state-segments-unnamed",
+    "state-keyspace-dropped",
 ];
 
 struct Plan {

@@ -19,7 +19,7 @@ pub use membership::{Assignment, Fence};
 pub use partitioner::{Partitioner, murmur2, partition_of};
 pub use socket::{ServeError, Server, serve};
 
-use crate::limits::{GROUP_NAME_BYTES_MAX, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX};
+use crate::limits::{GROUP_NAME_BYTES_MAX, OFFSET_METADATA_BYTES_MAX, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::schema::Field;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -194,7 +194,7 @@ pub struct GroupOffset {
     pub partition: u32,
     /// The offset behind the last record that was processed.
     pub next_offset: u64,
-    /// What the group notes beside it, as text; empty for nothing. At most [`OFFSET_METADATA_BYTES_MAX`](crate::limits::OFFSET_METADATA_BYTES_MAX) bytes.
+    /// What the group notes beside it, as text; empty for nothing. At most [`OFFSET_METADATA_BYTES_MAX`] bytes.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub metadata: String,
 }
@@ -265,6 +265,9 @@ pub struct GroupPartition {
     pub committed_offset: u64,
     /// When that was committed, in milliseconds since the epoch.
     pub committed_ms: i64,
+    /// What the group noted beside it; empty for nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub metadata: String,
     /// The end of the partition.
     pub next_offset: u64,
     /// Records that are there and not yet read.
@@ -356,6 +359,20 @@ pub enum LogError {
         bytes: u64,
         /// The most.
         bytes_max: u64,
+    },
+    /// A note beside an offset that is longer than a log takes.
+    #[error(
+        "group {group:?} notes {bytes} bytes beside its offset of {topic}[{partition}], more than {OFFSET_METADATA_BYTES_MAX}: note less"
+    )]
+    MetadataTooLarge {
+        /// The group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// As committed.
+        bytes: usize,
     },
     /// A member commits what it does not hold (any more).
     #[error(

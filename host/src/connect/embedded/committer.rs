@@ -15,7 +15,9 @@ use crate::connect::{
     Block, Commit, CommitError, Committed, Fence, GroupOffset, LogError, TopicPartition, TopicSpec, check_group,
 };
 use crate::crash::crash_point;
-use crate::limits::{BATCH_COMMIT_BYTES_MAX, CALLER_COMMIT_BYTES_MAX, SHARED_GENERATION_BYTES_MAX};
+use crate::limits::{
+    BATCH_COMMIT_BYTES_MAX, CALLER_COMMIT_BYTES_MAX, OFFSET_METADATA_BYTES_MAX, SHARED_GENERATION_BYTES_MAX,
+};
 use crate::record::now_ms;
 use fjall::{AbstractTree, Keyspace, OwnedWriteBatch, PersistMode};
 use std::collections::{BTreeSet, HashMap};
@@ -187,6 +189,10 @@ impl Committer {
         if let Ok(grown) = &outcome {
             grown.iter().for_each(|tp| self.shared.subscriptions.notify(tp));
         }
+        let passed = match &outcome {
+            Ok(_) => self.passed_topics(commits.iter().flat_map(|commit| &commit.offsets)),
+            Err(_) => BTreeSet::new(),
+        };
         let mut planned = planned.into_iter();
         for commit in commits {
             let answer = match (planned.next(), &outcome) {
@@ -198,6 +204,7 @@ impl Committer {
             commit.finish(answer);
         }
         if outcome.is_ok() {
+            self.purge(&passed);
             self.bound_memory(bytes as u64);
         }
     }
@@ -334,6 +341,7 @@ impl Plan {
             let stored = StoredOffset {
                 next_offset: offset.next_offset,
                 committed_ms: self.now_ms,
+                metadata: offset.metadata.as_str().into(),
             };
             self.put(engine, offset_key(&offset.group, &tp), stored.encode());
             self.offsets.push((offset.group.clone(), tp, stored));
@@ -518,6 +526,14 @@ fn check_commit(
     for offset in &commit.offsets {
         check_group(&offset.group)?;
         engine.topic(&offset.topic)?.head(offset.partition)?;
+        if offset.metadata.len() > OFFSET_METADATA_BYTES_MAX {
+            return Err(LogError::MetadataTooLarge {
+                group: offset.group.to_string(),
+                topic: offset.topic.to_string(),
+                partition: offset.partition,
+                bytes: offset.metadata.len(),
+            });
+        }
     }
     if let (Some(fence), Some(members)) = (&commit.fence, members) {
         members.check(fence, &commit.offsets, Instant::now())?;

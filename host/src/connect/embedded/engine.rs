@@ -7,7 +7,7 @@
 //!   topic                   "t" name                              JSON
 //!   generation              "g" topic id (u64) number (u64)       JSON
 //!   end of a partition      "h" topic id (u64) partition (u32)    next offset, bytes, timestamp (u64, u64, i64, little-endian)
-//!   offset of a group       "o" group 0 topic 0 partition (u32)   next offset, committed at (u64, i64, little-endian)
+//!   offset of a group       "o" group 0 topic 0 partition (u32)   next offset, committed at (u64, i64, little-endian), metadata
 //! keyspace "log/ID/NUMBER"  partition (u32) base offset (u64)     a block of a large generation
 //! keyspace "log"            topic id (u64), as above              a block of a small one
 //!                           "newest"                              when something was last removed
@@ -34,15 +34,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 /// Where a group goes on, and since when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StoredOffset {
     pub(super) next_offset: u64,
     pub(super) committed_ms: i64,
+    /// What the group notes beside it.
+    pub(super) metadata: Arc<str>,
 }
 
 impl StoredOffset {
-    pub(super) fn encode(self) -> Vec<u8> {
-        [self.next_offset.to_le_bytes(), self.committed_ms.to_le_bytes()].concat()
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let numbers = [self.next_offset.to_le_bytes(), self.committed_ms.to_le_bytes()].concat();
+        [&numbers[..], self.metadata.as_bytes()].concat()
+    }
+
+    /// `None` where the bytes are none. Rows of earlier programs end with the numbers.
+    fn decode(value: &[u8]) -> Option<StoredOffset> {
+        Some(StoredOffset {
+            next_offset: u64_le(value, 0)?,
+            committed_ms: u64_le(value, 8)? as i64,
+            metadata: std::str::from_utf8(value.get(16..)?).ok()?.into(),
+        })
     }
 }
 
@@ -303,10 +315,7 @@ fn load(db: Database, meta: Keyspace, shared: Keyspace) -> Result<Engine, String
             }
             b'o' => {
                 let (group, tp) = decode_offset_key(rest).ok_or_else(bad)?;
-                let stored = StoredOffset {
-                    next_offset: u64_le(&value, 0).ok_or_else(bad)?,
-                    committed_ms: u64_le(&value, 8).ok_or_else(bad)? as i64,
-                };
+                let stored = StoredOffset::decode(&value).ok_or_else(bad)?;
                 offsets.entry(group).or_default().insert(tp, stored);
             }
             _ => return Err(bad()),

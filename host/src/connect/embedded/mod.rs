@@ -315,6 +315,18 @@ impl EmbeddedLog {
         })
     }
 
+    /// As [`EmbeddedLog::committed`], with what the group noted beside the offset.
+    ///
+    /// # Errors
+    /// Where the storage does not answer: then it is not known.
+    pub fn committed_with_metadata(&self, group: &str, tp: &TopicPartition) -> Result<Option<(u64, String)>, LogError> {
+        self.shared.with_engine(|engine| {
+            let offsets = engine.offsets.read().unwrap_or_else(|e| e.into_inner());
+            let stored = offsets.get(group).and_then(|partitions| partitions.get(tp));
+            Ok(stored.map(|stored| (stored.next_offset, stored.metadata.to_string())))
+        })
+    }
+
     /// All groups that have offsets or members, by name.
     pub fn groups(&self) -> Result<Vec<GroupDescription>, LogError> {
         let mut live = self
@@ -418,6 +430,7 @@ fn describe_group(engine: &Engine, offsets: &Offsets, group: &str, live: Option<
             partition: tp.partition,
             committed_offset: stored.next_offset,
             committed_ms: stored.committed_ms,
+            metadata: stored.metadata.to_string(),
             next_offset,
             lag: next_offset.saturating_sub(stored.next_offset.max(first_offset)),
             member: holders.get(tp).map(|member| member.to_string()),

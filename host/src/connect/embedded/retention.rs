@@ -3,14 +3,18 @@
 //! Retention drops whole generations: of a large one the files go at once; the first offset moves with it. It counts from
 //! when a record was appended, so that old records that are replayed are kept as long as others. What is to be kept
 //! for a time or a size is kept at least so long, and at most half longer.
+//!
+//! Topics that a pipeline made for itself are purged: a generation goes as soon as the pipeline's group has passed it in
+//! all partitions. That is looked at when an offset of such a topic moves, and when a generation begins.
 
 use super::committer::{Change, Committer};
 use super::engine::{Engine, end_key, generation_key, offset_key, topic_key};
 use super::topic::{Generation, Head, Topic, TopicRow, bytes_between};
-use crate::connect::{CommitError, LogError, TopicSpec, check_group};
+use crate::connect::{CommitError, GroupOffset, LogError, TopicPartition, TopicRole, TopicSpec, check_group};
 use crate::crash::crash_point;
 use crate::record::now_ms;
 use fjall::Keyspace;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
@@ -186,6 +190,61 @@ impl Committer {
         self.retention_deadline
     }
 
+    /// Topics that a pipeline made for itself, have a generation that may be dropped, and of which an offset moved.
+    pub(super) fn passed_topics<'a>(&self, offsets: impl Iterator<Item = &'a GroupOffset>) -> BTreeSet<Arc<str>> {
+        let state = self.shared.state();
+        let Ok(engine) = &*state else {
+            return BTreeSet::new();
+        };
+        let may_be_dropped = |offset: &&GroupOffset| {
+            engine.topic(&offset.topic).is_ok_and(|topic| {
+                reader(&topic).is_some_and(|reader| reader == &*offset.group)
+                    && topic.generations.read().unwrap_or_else(|e| e.into_inner()).len() > 1
+            })
+        };
+        offsets
+            .filter(may_be_dropped)
+            .map(|offset| offset.topic.clone())
+            .collect()
+    }
+
+    /// Drops the generations of these topics that their readers have passed.
+    pub(super) fn purge(&mut self, topics: &BTreeSet<Arc<str>>) {
+        if topics.is_empty() {
+            return;
+        }
+        let steps = self.shared.with_engine(|engine| {
+            let step = |name: &Arc<str>| {
+                let topic = engine.topic(name).ok()?;
+                let generations = topic.generations.read().unwrap_or_else(|e| e.into_inner()).clone();
+                let keep_from = first_unread(engine, &topic, &generations)?;
+                let topic = name.clone();
+                (keep_from > generations.first()?.number).then_some(Step {
+                    topic,
+                    begin: None,
+                    keep_from,
+                })
+            };
+            Ok(topics.iter().filter_map(step).collect::<Vec<_>>())
+        });
+        let Ok(steps) = steps else {
+            return;
+        };
+        if steps.is_empty() {
+            return;
+        }
+        crash_point("purge-begin");
+        let changed = self.retention_changed;
+        if let Err(error) = self.take(&steps) {
+            tracing::warn!(%error, "what readers have passed stays for now");
+            let retry = Instant::now() + RETRY_TIME;
+            self.retention_deadline = Some(self.retention_deadline.map_or(retry, |at| at.min(retry)));
+            return;
+        }
+        // What was dropped makes nothing else due.
+        self.retention_changed = changed;
+    }
+
     fn take(&mut self, steps: &[Step]) -> Result<(), CommitError> {
         let mut dropped = Vec::new();
         self.write(0, |engine, plan| {
@@ -283,6 +342,9 @@ fn survey(engine: &Engine, now_ms: i64) -> (Option<u64>, Vec<Step>) {
                 keep_from = keep_from.max(after.number);
             }
         }
+        if let Some(unread) = first_unread(engine, topic, &generations) {
+            keep_from = keep_from.max(unread);
+        }
         let oldest = generations.first().map_or(0, |g| g.number);
         if begin.is_some() || keep_from > oldest {
             steps.push(Step {
@@ -293,4 +355,35 @@ fn survey(engine: &Engine, now_ms: i64) -> (Option<u64>, Vec<Step>) {
         }
     }
     (next, steps)
+}
+
+/// The group that reads a topic that a pipeline made for itself.
+fn reader(topic: &Topic) -> Option<&str> {
+    match topic.spec.role.as_deref()? {
+        TopicRole::Repartition { pipeline, .. } | TopicRole::Changelog { pipeline, .. } => Some(pipeline),
+    }
+}
+
+/// The first generation with a record that the reader of such a topic has not passed; the active one at the latest.
+fn first_unread(engine: &Engine, topic: &Topic, generations: &[Arc<Generation>]) -> Option<u64> {
+    let reader = reader(topic)?;
+    let active = generations.last()?;
+    let offsets = engine.offsets.read().unwrap_or_else(|e| e.into_inner());
+    let passed = offsets.get(reader)?;
+    let mut tp = TopicPartition::new(topic.spec.name.as_str(), 0);
+    // A generation ends where the next one begins.
+    for (generation, next) in generations.iter().zip(generations.iter().skip(1)) {
+        for (partition, (base, end)) in generation.bases.iter().zip(&next.bases).enumerate() {
+            tp.partition = partition as u32;
+            let has_records = base.next_offset < end.next_offset;
+            if has_records
+                && passed
+                    .get(&tp)
+                    .is_none_or(|stored| stored.next_offset < end.next_offset)
+            {
+                return Some(generation.number);
+            }
+        }
+    }
+    Some(active.number)
 }

@@ -2,6 +2,7 @@
 
 use super::reading::Home;
 use crate::connect::{LogError, PartitionDescription, TopicDescription, TopicSpec};
+use crate::limits::PURGED_GENERATION_BYTES_MAX;
 use fjall::Keyspace;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -183,7 +184,12 @@ impl Topic {
 
     /// A generation ends at this size: a quarter of what is to be kept, so that little more is.
     pub(super) fn generation_bytes_max(&self, bytes_max: u64) -> u64 {
-        let bytes_max = bytes_max.max(1);
+        let purged_bytes_max = self
+            .spec
+            .role
+            .as_ref()
+            .map_or(u64::MAX, |_| PURGED_GENERATION_BYTES_MAX);
+        let bytes_max = bytes_max.clamp(1, purged_bytes_max);
         self.spec
             .retention_bytes
             .map_or(bytes_max, |bytes| (bytes / 4).clamp(1, bytes_max))

@@ -304,7 +304,7 @@ fn status(error: &LogError) -> StatusCode {
         LogError::UnknownGroup { .. } | LogError::UnknownMember { .. } => StatusCode::NOT_FOUND,
         LogError::TopicExists { .. } | LogError::GroupInUse { .. } | LogError::Fenced { .. } => StatusCode::CONFLICT,
         LogError::OffsetOutOfRange { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-        LogError::CommitTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        LogError::CommitTooLarge { .. } | LogError::MetadataTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         LogError::Damaged { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         LogError::Unavailable { .. } | LogError::Closed => StatusCode::SERVICE_UNAVAILABLE,
         LogError::InvalidTopic { .. } | LogError::InvalidGroup { .. } | LogError::Holder { .. } => {

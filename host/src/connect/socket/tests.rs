@@ -149,6 +149,14 @@ fn two_members_share_partitions_and_the_slower_commit_is_refused() {
     broker.commit(offset(0)).unwrap();
     assert_eq!(broker.committed(group, &TopicPartition::new("t", 0)).unwrap(), Some(0));
     assert_eq!(broker.committed(group, &TopicPartition::new("t", 9)).unwrap(), None);
+    let mut noted = offset(0);
+    noted.offsets[0].metadata = "noted, with \"é\"".into();
+    broker.commit(noted).unwrap();
+    let described = broker.groups().unwrap().remove(0);
+    assert_eq!(described.partitions[0].metadata, "noted, with \"é\"");
+    // As an earlier program sends it.
+    let earlier = r#"{"group":"g","topic":"t","partition":1,"next_offset":2}"#;
+    assert_eq!(serde_json::from_str::<GroupOffset>(earlier).unwrap().metadata, "");
     let described = broker.groups().unwrap().remove(0);
     assert_eq!((described.group.as_str(), described.members.len()), (group, 2));
     assert!(matches!(

@@ -1,7 +1,7 @@
 //! A process is killed while it writes; what it was told is true, is true.
 
 use super::*;
-use crate::connect::TopicSpec;
+use crate::connect::{TopicRole, TopicSpec};
 use crate::crash::{CRASH_VARIABLE, LOG_CRASH_POINTS};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -29,6 +29,17 @@ fn writer() {
             log.create_topic(&spec).unwrap();
         }
     }
+    if log.topic("purged").is_err() {
+        let role = TopicRole::Repartition {
+            pipeline: "g".into(),
+            stage: "s".into(),
+        };
+        let spec = TopicSpec {
+            role: Some(Arc::new(role)),
+            ..TopicSpec::new("purged", 2)
+        };
+        log.create_topic(&spec).unwrap();
+    }
     let done = log.next_offset(&TopicPartition::new("t", 0)).unwrap();
     for n in done..COMMITS {
         log.commit(numbered(n)).unwrap();
@@ -51,15 +62,21 @@ fn numbered(n: u64) -> Commit {
             append("t", 0, &[&text]),
             append("t", 1, &[&text]),
             append("short", 1, &[&filler]),
+            append("purged", 1, &[&filler]),
         ],
-        offsets: vec![GroupOffset {
-            group: "g".into(),
-            topic: "t".into(),
-            partition: 0,
-            next_offset: n + 1,
-            metadata: String::new(),
-        }],
+        // The last record of the topic that is purged is not passed yet.
+        offsets: vec![group_offset("t", 0, n + 1), group_offset("purged", 1, n)],
         fence: None,
+    }
+}
+
+fn group_offset(topic: &str, partition: u32, next_offset: u64) -> GroupOffset {
+    GroupOffset {
+        group: "g".into(),
+        topic: topic.into(),
+        partition,
+        next_offset,
+        metadata: format!("beside {next_offset}"),
     }
 }
 
@@ -115,7 +132,8 @@ fn check(folder: &Path, told: u64) -> u64 {
     let (t0, t1) = (TopicPartition::new("t", 0), TopicPartition::new("t", 1));
     let n = log.next_offset(&t0).unwrap();
     assert!(n >= told, "{n} commits are there, {told} were acknowledged");
-    assert_eq!(log.committed("g", &t0).unwrap().unwrap_or(0), n);
+    let beside = (n > 0).then(|| (n, format!("beside {n}")));
+    assert_eq!(log.committed_with_metadata("g", &t0).unwrap(), beside);
     let expected: Vec<_> = (0..n).map(|n| (n, n.to_string())).collect();
     assert_eq!(texts(&log, &t0, 0), expected);
     assert_eq!(texts(&log, &t1, 0), expected);
@@ -130,6 +148,16 @@ fn check(folder: &Path, told: u64) -> u64 {
             .shared
             .with_engine(|engine| Ok(engine.topic("short")?.generations.read().unwrap().len()));
         assert!(generations.unwrap() <= 6);
+    }
+    if let Ok(purged) = log.topic("purged") {
+        let range = purged.partition_ranges[1];
+        assert_eq!(range.next_offset, n);
+        assert!(range.first_offset <= n.saturating_sub(1));
+        let kept = texts(&log, &TopicPartition::new("purged", 1), range.first_offset);
+        let numbers: Vec<u64> = kept.iter().map(|(_, text)| text.trim_end().parse().unwrap()).collect();
+        assert_eq!(numbers, (range.first_offset..n).collect::<Vec<_>>());
+        // At most the generation of the last record, and one that has none yet.
+        assert!(kept.len() <= 24, "{}", kept.len());
     }
     // Nothing is left of topics and generations that were being made or dropped.
     let (keyspaces, named) = log

@@ -9,6 +9,7 @@ mod scale;
 
 use super::*;
 use crate::connect::{Append, BlockBuilder, GroupOffset};
+use crate::limits::OFFSET_METADATA_BYTES_MAX;
 use crate::record::Record;
 
 fn record(text: &str) -> Record {
@@ -180,4 +181,48 @@ fn waiting_readers_are_told() {
         log.commit(appends(vec![append("t", 1, &["a"])])).unwrap();
         assert_eq!(waiting.join().unwrap(), Ok(true));
     });
+}
+
+#[test]
+fn what_a_group_notes_beside_its_offset_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let tp = TopicPartition::new("t", 0);
+    let noted = |metadata: String| Commit {
+        offsets: vec![GroupOffset {
+            group: "g".into(),
+            topic: "t".into(),
+            partition: 0,
+            next_offset: 7,
+            metadata,
+        }],
+        ..Commit::default()
+    };
+    let log = EmbeddedLog::open(dir.path(), small()).unwrap();
+    log.create_topic(&TopicSpec::new("t", 1)).unwrap();
+    assert_eq!(log.committed_with_metadata("g", &tp), Ok(None));
+    let most = "é".repeat(OFFSET_METADATA_BYTES_MAX / 2);
+    log.commit(noted(most.clone())).unwrap();
+    let refused = log.commit(noted(format!("{most}x"))).unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("notes 4097 bytes beside its offset of t[0], more than 4096"),
+        "{refused}"
+    );
+    log.close();
+    let log = EmbeddedLog::open(dir.path(), small()).unwrap();
+    assert_eq!(log.committed_with_metadata("g", &tp), Ok(Some((7, most.clone()))));
+    assert_eq!(log.groups().unwrap()[0].partitions[0].metadata, most);
+    // A row as earlier programs wrote it.
+    let row = [5u64.to_le_bytes(), 6i64.to_le_bytes()].concat();
+    let old = |engine: &Engine| {
+        engine.meta.insert(engine::offset_key("g", &tp), &row[..]).unwrap();
+        Ok(())
+    };
+    log.shared.with_engine(old).unwrap();
+    log.close();
+    let log = EmbeddedLog::open(dir.path(), small()).unwrap();
+    assert_eq!(log.committed_with_metadata("g", &tp), Ok(Some((5, String::new()))));
+    log.commit(noted(String::new())).unwrap();
+    assert_eq!(log.committed_with_metadata("g", &tp), Ok(Some((7, String::new()))));
 }

@@ -2,22 +2,32 @@
 
 use super::damage::image;
 use super::*;
+use crate::connect::TopicRole;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    KeepsAll,
+    Retention,
+    /// What group `n0` has passed goes.
+    Purged,
+}
 
 #[derive(Clone, Debug)]
 enum Operation {
     Create {
         topic: u8,
         partitions: u32,
-        retention: bool,
+        kind: Kind,
     },
     Delete {
         topic: u8,
     },
     Commit {
         appends: Vec<(u8, u32, Vec<u16>)>,
-        offsets: Vec<(u8, u8, u32)>,
+        /// Group, topic, partition, and how much of a hundred it has passed.
+        offsets: Vec<(u8, u8, u32, u64)>,
     },
     DeleteGroup {
         group: u8,
@@ -34,9 +44,10 @@ enum Operation {
 
 fn operation() -> impl Strategy<Value = Operation> {
     let append = (0u8..3, 0u32..3, proptest::collection::vec(0u16..2000, 0..5));
-    let offset = (0u8..2, 0u8..3, 0u32..3);
+    let offset = (0u8..2, 0u8..3, 0u32..3, 0u64..120);
+    let kind = prop_oneof![Just(Kind::KeepsAll), Just(Kind::Retention), Just(Kind::Purged)];
     prop_oneof![
-        2 => (0u8..3, 1u32..4, any::<bool>()).prop_map(|(topic, partitions, retention)| Operation::Create { topic, partitions, retention }),
+        2 => (0u8..3, 1u32..4, kind).prop_map(|(topic, partitions, kind)| Operation::Create { topic, partitions, kind }),
         1 => (0u8..3).prop_map(|topic| Operation::Delete { topic }),
         12 => (proptest::collection::vec(append, 0..4), proptest::collection::vec(offset, 0..3))
             .prop_map(|(appends, offsets)| Operation::Commit { appends, offsets }),
@@ -58,7 +69,7 @@ struct Model {
 }
 
 struct ModelTopic {
-    retention: bool,
+    kind: Kind,
     partitions: Vec<ModelPartition>,
 }
 
@@ -66,6 +77,8 @@ struct ModelTopic {
 struct ModelPartition {
     records: Vec<Record>,
     first: u64,
+    /// The most that group `n0` ever committed.
+    passed: u64,
 }
 
 impl Model {
@@ -84,7 +97,7 @@ impl Model {
         self.topics.get_mut(&topic)?.partitions.get_mut(partition as usize)
     }
 
-    fn commit(&mut self, log: &EmbeddedLog, appends: &[(u8, u32, Vec<u16>)], offsets: &[(u8, u8, u32)]) {
+    fn commit(&mut self, log: &EmbeddedLog, appends: &[(u8, u32, Vec<u16>)], offsets: &[(u8, u8, u32, u64)]) {
         let mut commit = Commit::default();
         let mut records = Vec::new();
         for (topic, partition, sizes) in appends {
@@ -98,13 +111,19 @@ impl Model {
             });
             records.push(made);
         }
-        for (group, topic, partition) in offsets {
+        let mut moved = Vec::new();
+        for (group, topic, partition, share) in offsets {
+            let next = self
+                .partition(*topic, *partition)
+                .map_or(0, |model| model.records.len() as u64);
+            let next_offset = next * share / 100;
+            moved.push(((*group, *topic, *partition), next_offset));
             commit.offsets.push(GroupOffset {
                 group: name(*group).into(),
                 topic: name(*topic).into(),
                 partition: *partition,
-                next_offset: self.written,
-                metadata: String::new(),
+                next_offset,
+                metadata: "m".repeat(next_offset as usize % 5),
             });
         }
         let mut places = appends
@@ -120,8 +139,12 @@ impl Model {
                     assert_eq!(base, model.records.len() as u64);
                     model.records.extend(made);
                 }
-                for (group, topic, partition) in offsets {
-                    self.offsets.insert((*group, *topic, *partition), self.written);
+                for ((group, topic, partition), next_offset) in moved {
+                    self.offsets.insert((group, topic, partition), next_offset);
+                    if group == 0 {
+                        let model = self.partition(topic, partition).unwrap();
+                        model.passed = model.passed.max(next_offset);
+                    }
                 }
             }
             Err(CommitError::Refused { .. }) => assert!(!there),
@@ -148,7 +171,11 @@ impl Model {
                 let tp = TopicPartition::new(name(*number), partition as u32);
                 assert_eq!(range.next_offset, model.records.len() as u64);
                 assert!(range.first_offset >= model.first, "the first offset went back");
-                assert!(topic.retention || range.first_offset == 0);
+                match topic.kind {
+                    Kind::KeepsAll => assert_eq!(range.first_offset, 0),
+                    Kind::Retention => {}
+                    Kind::Purged => assert!(range.first_offset <= model.passed, "an unread record is gone"),
+                }
                 model.first = range.first_offset;
                 bytes += range.bytes;
                 let mut from = range.first_offset;
@@ -167,10 +194,17 @@ impl Model {
                 let expected = latest.map_or(range.next_offset, |at| at as u64 + model.first);
                 assert_eq!(log.offset_at(&tp, Position::Timestamp(90)), Ok(expected));
             }
-            if topic.retention {
+            if topic.kind == Kind::Retention {
                 // Three parts in two of what is to be kept, and one commit.
                 assert!(bytes < 2 * RETENTION_BYTES + 40_000, "{bytes}");
             }
+        }
+        for (number, topic) in self.topics.iter().filter(|(_, topic)| topic.kind == Kind::Purged) {
+            let partitions = topic.partitions.len() as u32;
+            let passed: Vec<_> = (0..partitions)
+                .map(|p| self.offsets.get(&(0, *number, p)).copied().unwrap_or(0))
+                .collect();
+            assert!(oldest_is_needed(log, &name(*number), &passed), "read records are kept");
         }
         let groups = log.groups().unwrap();
         let mut stored = BTreeMap::new();
@@ -183,9 +217,25 @@ impl Model {
         assert_eq!(stored, self.offsets);
         for ((group, topic, partition), offset) in &self.offsets {
             let tp = TopicPartition::new(name(*topic), *partition);
-            assert_eq!(log.committed(&name(*group), &tp), Ok(Some(*offset)));
+            let metadata = "m".repeat(*offset as usize % 5);
+            let stored = log.committed_with_metadata(&name(*group), &tp);
+            assert_eq!(stored, Ok(Some((*offset, metadata))));
         }
     }
+}
+
+/// Whether the oldest generation is the active one, or has a record that was not passed.
+fn oldest_is_needed(log: &EmbeddedLog, topic: &str, passed: &[u64]) -> bool {
+    let ask = |engine: &Engine| {
+        let topic = engine.topic(topic)?;
+        let generations = topic.generations.read().unwrap();
+        let [oldest, next, ..] = &generations[..] else {
+            return Ok(true);
+        };
+        let mut ends = oldest.bases.iter().zip(&next.bases).zip(passed);
+        Ok(ends.any(|((base, end), passed)| base.next_offset < end.next_offset && *passed < end.next_offset))
+    };
+    log.shared.with_engine(ask).unwrap()
 }
 
 fn name(number: u8) -> String {
@@ -206,13 +256,15 @@ proptest! {
         let mut model = Model::default();
         for operation in operations {
             match operation {
-                Operation::Create { topic, partitions, retention } => {
+                Operation::Create { topic, partitions, kind } => {
                     let mut spec = TopicSpec::new(name(topic), partitions);
-                    spec.retention_bytes = retention.then_some(RETENTION_BYTES);
+                    spec.retention_bytes = (kind == Kind::Retention).then_some(RETENTION_BYTES);
+                    let role = || TopicRole::Repartition { pipeline: "n0".into(), stage: "s".into() };
+                    spec.role = (kind == Kind::Purged).then(|| Arc::new(role()));
                     let outcome = log.create_topic(&spec);
                     prop_assert_eq!(outcome.is_ok(), !model.topics.contains_key(&topic));
                     model.topics.entry(topic).or_insert(ModelTopic {
-                        retention,
+                        kind,
                         partitions: vec![ModelPartition::default(); partitions as usize],
                     });
                 }

@@ -1,7 +1,7 @@
 //! What is kept too long is dropped, and what is not yet too long is kept.
 
 use super::*;
-use crate::connect::TopicSpec;
+use crate::connect::{TopicRole, TopicSpec};
 
 fn keyspaces(log: &EmbeddedLog) -> usize {
     log.shared.with_engine(|engine| Ok(engine.db.keyspace_count())).unwrap()
@@ -150,4 +150,93 @@ fn a_timestamp_is_found_across_generations() {
         );
     }
     assert_eq!(log.offset_at(&tp, Position::Offset(99)), Ok(6));
+}
+
+fn internal(name: &str, partitions: u32) -> TopicSpec {
+    let role = TopicRole::Repartition {
+        pipeline: "p".into(),
+        stage: "s".into(),
+    };
+    TopicSpec {
+        role: Some(Arc::new(role)),
+        ..TopicSpec::new(name, partitions)
+    }
+}
+
+fn passed(group: &str, partition: u32, next_offset: u64) -> Commit {
+    let offset = GroupOffset {
+        group: group.into(),
+        topic: "t".into(),
+        partition,
+        next_offset,
+        metadata: String::new(),
+    };
+    Commit {
+        offsets: vec![offset],
+        ..Commit::default()
+    }
+}
+
+#[test]
+fn what_its_pipeline_has_passed_in_all_partitions_is_purged_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        generation_bytes_max: 1,
+        ..small()
+    };
+    let log = EmbeddedLog::open(dir.path(), options.clone()).unwrap();
+    log.create_topic(&internal("t", 3)).unwrap();
+    // A generation each: of both partitions, of one, of the other. Partition 2 never has a record.
+    log.commit(appends(vec![append("t", 0, &["a"]), append("t", 1, &["b"])]))
+        .unwrap();
+    log.commit(appends(vec![append("t", 0, &["c"])])).unwrap();
+    log.commit(appends(vec![append("t", 1, &["d"])])).unwrap();
+    let first = |log: &EmbeddedLog| {
+        // Purging comes after the answer to the commit that made it due.
+        log.commit(Commit::default()).unwrap();
+        let ranges = log.topic("t").unwrap().partition_ranges;
+        (ranges[0].first_offset, ranges[1].first_offset)
+    };
+    for (group, partition, next_offset, expected) in [
+        ("p", 0, 2, (0, 0)),
+        ("other", 1, 2, (0, 0)),
+        ("p", 1, 0, (0, 0)),
+        ("p", 1, 1, (2, 1)),
+        // What is being written to stays.
+        ("p", 1, 2, (2, 1)),
+    ] {
+        log.commit(passed(group, partition, next_offset)).unwrap();
+        assert_eq!(first(&log), expected, "{group} {partition} {next_offset}");
+    }
+    // A generation that was passed before it was full goes with the next one.
+    log.commit(appends(vec![append("t", 0, &["e"])])).unwrap();
+    assert_eq!(first(&log), (2, 2));
+    // An offset of old, which was committed while the log could not purge, counts at the start.
+    log.close();
+    let log = EmbeddedLog::open(dir.path(), options).unwrap();
+    assert_eq!(first(&log), (2, 2));
+    assert_eq!(texts(&log, &TopicPartition::new("t", 0), 2), [(2, "e".to_string())]);
+}
+
+#[test]
+fn purging_frees_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(dir.path(), small()).unwrap();
+    log.create_topic(&internal("t", 1)).unwrap();
+    let text = "x".repeat(1 << 20);
+    for n in 0..640 {
+        let mut commit = passed("p", 0, n);
+        commit.appends.push(append("t", 0, &[&text]));
+        log.commit(commit).unwrap();
+    }
+    log.commit(Commit::default()).unwrap();
+    let range = log.topic("t").unwrap().partition_ranges[0];
+    assert!(range.first_offset > 640 - 130, "{range:?}");
+    log.close();
+    drop(log);
+    let log = EmbeddedLog::open(dir.path(), small()).unwrap();
+    let bytes = folder_bytes(dir.path());
+    // Two generations, and the journals' bound, of 640 MiB that were written.
+    assert!(bytes < (128 << 20) + (320 << 20), "{bytes} bytes on the disk");
+    drop(log);
 }
