@@ -29,6 +29,7 @@ mod committer;
 mod engine;
 mod folder;
 pub(crate) mod journal;
+pub(crate) mod manifest;
 mod queue;
 mod reading;
 mod retention;
