@@ -68,6 +68,15 @@ pub enum TopicRole {
     },
 }
 
+impl TopicRole {
+    /// The pipeline that made the topic.
+    pub fn pipeline(&self) -> &str {
+        match self {
+            TopicRole::Repartition { pipeline, .. } | TopicRole::Changelog { pipeline, .. } => pipeline,
+        }
+    }
+}
+
 /// The fields of a store's rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreSchema {

@@ -107,7 +107,9 @@ impl StoreError {
     pub fn passes(&self) -> bool {
         match self {
             StoreError::Log { source, .. } => matches!(source, LogError::Unavailable { .. }),
-            StoreError::State { source, .. } => matches!(source, StateError::Unavailable { .. } | StateError::DiskFull { .. }),
+            StoreError::State { source, .. } => {
+                matches!(source, StateError::Unavailable { .. } | StateError::DiskFull { .. })
+            }
             StoreError::Lost { .. } | StoreError::NoKey { .. } => false,
         }
     }
@@ -270,7 +272,10 @@ impl TaskStore {
 
     /// Keys that changed since the last commit, with their rows as they are now, in the order of their keys.
     pub fn changed(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let rows = self.hot.pending().filter_map(|(key, row)| Some((key.to_vec(), row?.to_vec())));
+        let rows = self
+            .hot
+            .pending()
+            .filter_map(|(key, row)| Some((key.to_vec(), row?.to_vec())));
         let mut rows: Vec<_> = rows.collect();
         rows.sort_unstable();
         rows
@@ -334,7 +339,10 @@ impl TaskStore {
 
     /// The commit is true: its changes begin at `base_offset` of the changelog, and are so many.
     pub fn committed(&mut self, base_offset: u64, records: u64, bytes: u64) {
-        debug_assert_eq!(base_offset, self.applied, "a task is the only one that writes its changelog");
+        debug_assert_eq!(
+            base_offset, self.applied,
+            "a task is the only one that writes its changelog"
+        );
         self.note_commit(base_offset + records, bytes);
     }
 
@@ -405,7 +413,9 @@ impl TaskStore {
         }
         let since = *self.unflushed_since.get_or_insert(now);
         let mut due = since + STATE_FLUSH_INTERVAL;
-        if self.unflushed_bytes >= STATE_FLUSH_BYTES || self.hot.bytes() > memory_bytes_max / 2 && self.is_mostly_dirty() {
+        if self.unflushed_bytes >= STATE_FLUSH_BYTES
+            || self.hot.bytes() > memory_bytes_max / 2 && self.is_mostly_dirty()
+        {
             due = now;
         }
         let due = due.max(self.flush_retry_at.unwrap_or(now));
@@ -488,7 +498,10 @@ impl Cold for OnDisk {
             from: from.map(<[u8]>::to_vec),
             to: Bound::Unbounded,
         };
-        let rows = self.db.range(&self.place.topic, self.place.partition, &range).map_err(cold)?;
+        let rows = self
+            .db
+            .range(&self.place.topic, self.place.partition, &range)
+            .map_err(cold)?;
         let row = |row: Result<(bytes::Bytes, bytes::Bytes), StateError>| {
             let (key, row) = row.map_err(cold)?;
             Ok((key.to_vec(), row.to_vec()))

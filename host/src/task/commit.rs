@@ -118,7 +118,10 @@ impl Task {
         let Some(outcome) = outcome.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return Ok(Some(Next::Wait(None)));
         };
-        let changes = self.committing.take().map_or(Vec::new(), |committing| committing.changes);
+        let changes = self
+            .committing
+            .take()
+            .map_or(Vec::new(), |committing| committing.changes);
         let committed = match outcome {
             Ok(committed) => committed,
             Err(error) => {
@@ -169,7 +172,13 @@ impl Task {
     pub(super) fn is_over(&self) -> bool {
         let memory_bytes_max = self.pipeline.store_memory_bytes_max;
         let mut states = self.machinery.state.iter().flatten();
-        states.any(|state| state.stores().stores.iter().any(|store| store.is_over(memory_bytes_max)))
+        states.any(|state| {
+            state
+                .stores()
+                .stores
+                .iter()
+                .any(|store| store.is_over(memory_bytes_max))
+        })
     }
 }
 

@@ -73,7 +73,9 @@ pub(super) struct Appended<'p> {
 impl Appended<'_> {
     fn at(&self, offset: u64) -> i64 {
         let behind = self.blocks.partition_point(|(begin, _)| *begin <= offset);
-        self.blocks.get(behind.saturating_sub(1)).map_or(i64::MAX, |(_, at)| *at)
+        self.blocks
+            .get(behind.saturating_sub(1))
+            .map_or(i64::MAX, |(_, at)| *at)
     }
 }
 
@@ -424,7 +426,12 @@ impl<'a> Pass<'_, 'a> {
     }
 
     /// Writes what a stage answered where the pipeline wants it.
-    pub(super) fn apply(&mut self, entry: StageEntry, rows: &[RecordRef<'a>], outputs: Outputs) -> Result<(), PassError> {
+    pub(super) fn apply(
+        &mut self,
+        entry: StageEntry,
+        rows: &[RecordRef<'a>],
+        outputs: Outputs,
+    ) -> Result<(), PassError> {
         let stage = entry.stage;
         let pipeline = self.pipeline;
         let runtime: &StageRuntime = &pipeline.stages[stage];

@@ -126,28 +126,43 @@ impl PipelineRuntime {
             plan.stages.iter().zip(configured).zip(logs).zip(stores).enumerate()
         {
             let times = |origin: Origin| origin.stage().map_or(1, |stage| ways[stage]);
-            let ways_here = planned.feeds.iter().map(|feed| times(feed.from)).fold(0, u32::saturating_add);
+            let ways_here = planned
+                .feeds
+                .iter()
+                .map(|feed| times(feed.from))
+                .fold(0, u32::saturating_add);
             // What has no key is found where records are on their way to the stage.
             let own = plan.repartitions.iter().filter(|repartition| repartition.stage == at);
-            let arriving = own.flat_map(|repartition| &repartition.from).map(|feed| times(feed.from));
+            let arriving = own
+                .flat_map(|repartition| &repartition.from)
+                .map(|feed| times(feed.from));
             let ways_arriving = arriving.fold(0, u32::saturating_add).max(ways_here);
             ways.push(ways_here);
             let aggregates = (planned.kind == PluginKind::Aggregator).then_some(planned.emit);
             let mut branches = Vec::with_capacity(planned.branches.len());
             for (index, (branch, target)) in planned.signature.branches.iter().zip(&planned.branches).enumerate() {
-                let origin = Origin::Branch { stage: at, branch: index };
+                let origin = Origin::Branch {
+                    stage: at,
+                    branch: index,
+                };
                 let way = sinks.way(&plan, origin, target, ways_here);
                 let branch = planned.written_branch(branch);
                 // Results are made of nothing but their fields.
-                let feeds = if aggregates.is_some() { &planned.feeds[..1] } else { &planned.feeds[..] };
+                let feeds = if aggregates.is_some() {
+                    &planned.feeds[..1]
+                } else {
+                    &planned.feeds[..]
+                };
                 let encoders = feeds.iter().filter(|_| way.is_read()).map(|feed| {
                     let (value, key) = (&target.value_format, &target.key_format);
                     Encoder::new(&branch, &feed.value_format, &feed.key_format, value, key)
                 });
-                let encoders = encoders.collect::<Result<_, _>>().map_err(|source| StartError::Format {
-                    stage: planned.name.clone(),
-                    source,
-                })?;
+                let encoders = encoders
+                    .collect::<Result<_, _>>()
+                    .map_err(|source| StartError::Format {
+                        stage: planned.name.clone(),
+                        source,
+                    })?;
                 branches.push(BranchRuntime { encoders, way });
             }
             let late = planned.late.as_ref();
@@ -283,7 +298,11 @@ impl PipelineRuntime {
     /// Whether its state takes more than it may, and what is to be said then.
     pub(super) fn over_quota(&self) -> Option<String> {
         let quota = self.plan.state.quota_bytes_max?;
-        let changelogs = self.stages.iter().flat_map(|stage| &stage.stores).map(|shape| &*shape.changelog);
+        let changelogs = self
+            .stages
+            .iter()
+            .flat_map(|stage| &stage.stores)
+            .map(|shape| &*shape.changelog);
         let stored = self.backend.as_ref()?.db.bytes(changelogs).ok()?;
         let dirty = u64::try_from(self.dirty_bytes.load(Ordering::Relaxed)).unwrap_or(0);
         let bytes = stored + dirty;

@@ -166,7 +166,10 @@ impl StageState {
     }
 
     fn note_closing(&mut self, before: StreamTime) {
-        if let Some(window) = self.window.filter(|_| self.emits_on_close && self.progress.closed.is_none()) {
+        if let Some(window) = self
+            .window
+            .filter(|_| self.emits_on_close && self.progress.closed.is_none())
+        {
             let (before_ms, now_ms) = (window.first_open(before), window.first_open(self.progress.now));
             if before_ms < now_ms {
                 self.progress.closed = Some(Closed { before_ms, after: None });
@@ -222,13 +225,18 @@ impl StageState {
 pub(super) fn first_open(window: Option<Window>, progress: &Progress) -> i64 {
     let Some(window) = window else { return i64::MIN };
     let open = window.first_open(progress.now);
-    progress.closed.as_ref().map_or(open, |closed| closed.before_ms.min(open))
+    progress
+        .closed
+        .as_ref()
+        .map_or(open, |closed| closed.before_ms.min(open))
 }
 
 impl Closed {
     /// Whether it can be noted as it is: groups with long keys are closed with those behind them.
     pub fn can_be_noted(&self) -> bool {
-        self.after.as_ref().is_none_or(|after| after.len() <= NOTED_KEY_BYTES_MAX)
+        self.after
+            .as_ref()
+            .is_none_or(|after| after.len() <= NOTED_KEY_BYTES_MAX)
     }
 }
 
@@ -244,7 +252,9 @@ impl Notes {
             return;
         };
         for (stage, value) in stages {
-            let Some(progress) = read_progress(&value) else { continue };
+            let Some(progress) = read_progress(&value) else {
+                continue;
+            };
             let known = self.0.entry(stage).or_default();
             if progress.now > known.now || progress.now == known.now && further(&progress, known) {
                 *known = progress;
@@ -395,7 +405,9 @@ impl Stores for Lent {
         bytes_max: usize,
     ) -> Result<Scanned, StoresError> {
         let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let StageStores { stores, now, key, row, .. } = &mut *shared;
+        let StageStores {
+            stores, now, key, row, ..
+        } = &mut *shared;
         let store = &mut stores[store];
         let shape = store.shape().clone();
         key.clear();
@@ -446,7 +458,10 @@ fn key_of(shape: &StoreShape, keys: &Table, row: usize, out: &mut Vec<u8>) -> Re
     write_key(&shape.key, keys, row, out);
     if out.len() > KEY_BYTES_MAX {
         let bytes = out.len();
-        let what = format!("the store {:?}: a key of {bytes} bytes, but {KEY_BYTES_MAX} is the limit", shape.label);
+        let what = format!(
+            "the store {:?}: a key of {bytes} bytes, but {KEY_BYTES_MAX} is the limit",
+            shape.label
+        );
         return Err(StoresError::Row(what));
     }
     Ok(())
@@ -456,7 +471,10 @@ fn key_of(shape: &StoreShape, keys: &Table, row: usize, out: &mut Vec<u8>) -> Re
 pub(super) fn check_row(shape: &StoreShape, row: &[u8]) -> Result<(), StoresError> {
     if row.len() > ROW_BYTES_MAX {
         let bytes = row.len();
-        let what = format!("the store {:?}: a row of {bytes} bytes, but {ROW_BYTES_MAX} is the limit", shape.label);
+        let what = format!(
+            "the store {:?}: a row of {bytes} bytes, but {ROW_BYTES_MAX} is the limit",
+            shape.label
+        );
         return Err(StoresError::Row(what));
     }
     Ok(())
@@ -503,7 +521,14 @@ mod tests {
     #[test]
     fn of_several_notes_the_furthest_counts() {
         let mut notes = Notes::default();
-        for metadata in [r#"{"a":5}"#, "", "no json", r#"{"a":[9,1,"00"]}"#, r#"{"a":[9,1]}"#, r#"{"a":3,"b":"x"}"#] {
+        for metadata in [
+            r#"{"a":5}"#,
+            "",
+            "no json",
+            r#"{"a":[9,1,"00"]}"#,
+            r#"{"a":[9,1]}"#,
+            r#"{"a":3,"b":"x"}"#,
+        ] {
             notes.read(metadata);
         }
         assert_eq!(notes.progress("a"), progress(9, Some((1, Some(&[0])))));

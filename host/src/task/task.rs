@@ -174,7 +174,9 @@ impl Task {
         self.states().for_each(StageState::abort);
         let mut notes = Notes::default();
         for reader in &mut self.readers {
-            let committed = self.log.committed_with_metadata(&self.pipeline.plan.group, &reader.place);
+            let committed = self
+                .log
+                .committed_with_metadata(&self.pipeline.plan.group, &reader.place);
             reader.position = match committed.map_err(|source| reader.error(source))? {
                 Some((offset, metadata)) => {
                     notes.read(&metadata);

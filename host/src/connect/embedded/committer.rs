@@ -12,7 +12,8 @@ use super::topic::{End, Generation, Head, Topic, bytes_between};
 use super::{Down, Shared, time_index};
 use crate::connect::membership::Membership;
 use crate::connect::{
-    Block, Commit, CommitError, Committed, Fence, GroupOffset, LogError, TopicPartition, TopicRole, TopicSpec, check_group,
+    Block, Commit, CommitError, Committed, Fence, GroupOffset, LogError, TopicPartition, TopicRole, TopicSpec,
+    check_group,
 };
 use crate::crash::crash_point;
 use crate::limits::{
