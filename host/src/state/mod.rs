@@ -18,7 +18,7 @@ pub use database::{
     Opened, Rows, SetAside, StateDb, StateError, StateOpenError, StateOptions, StoreRow, StoreSnapshot,
 };
 pub use flush::{FlushError, FlushJob, Flushed, Flusher};
-pub use hot::{Cold, ColdError, Hot, WindowCursor, Windowing};
+pub use hot::{Cold, ColdError, Hot, KeyedRow, WindowCursor, Windowing};
 pub use log::{Changelog, MarkError};
 pub use read::{CommittedRows, CommittedStore, ReadError};
 pub use segment::Segmenting;

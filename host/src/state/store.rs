@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::database::{KeyRange, StateDb, StateError};
 use super::flush::{FlushError, FlushJob, Flushed, Flusher};
-use super::hot::{Cold, ColdError, Hot, WindowCursor, Windowing};
+use super::hot::{Cold, ColdError, Hot, KeyedRow, WindowCursor, Windowing};
 use super::log::Changelog;
 use super::shape::StoreShape;
 use crate::connect::{BlockBuilder, LogError, TopicPartition};
@@ -249,14 +249,13 @@ impl TaskStore {
     ///
     /// # Errors
     /// Where the local store cannot be read.
-    #[expect(clippy::type_complexity, reason = "pairs of key and row")]
     pub fn scan(
         &self,
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
         now: StreamTime,
-    ) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, bool), ColdError> {
+    ) -> Result<(Vec<KeyedRow>, bool), ColdError> {
         self.hot.scan(prefix, after, limit, now, &self.disk)
     }
 
@@ -271,7 +270,7 @@ impl TaskStore {
     }
 
     /// Keys that changed since the last commit, with their rows as they are now, in the order of their keys.
-    pub fn changed(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pub fn changed(&self) -> Vec<KeyedRow> {
         let rows = self
             .hot
             .pending()
@@ -299,7 +298,7 @@ impl TaskStore {
     ///
     /// # Errors
     /// Where the local store cannot be read.
-    pub fn window_rows(&self, cursor: &mut WindowCursor, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ColdError> {
+    pub fn window_rows(&self, cursor: &mut WindowCursor, limit: usize) -> Result<Vec<KeyedRow>, ColdError> {
         self.hot.window_rows(cursor, limit, &self.disk)
     }
 
@@ -493,7 +492,7 @@ impl Cold for OnDisk {
         Ok(row.map_err(cold)?.map(|row| row.to_vec()))
     }
 
-    fn range(&self, from: Bound<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ColdError> {
+    fn range(&self, from: Bound<&[u8]>, limit: usize) -> Result<Vec<KeyedRow>, ColdError> {
         let range = KeyRange {
             from: from.map(<[u8]>::to_vec),
             to: Bound::Unbounded,

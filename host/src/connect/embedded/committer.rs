@@ -40,7 +40,7 @@ pub(super) enum Change {
     CreateTopic(TopicSpec),
     DeleteTopic(String),
     DeleteGroup(String),
-    SetTopicRole(String, TopicRole),
+    SetTopicRole(String, Box<TopicRole>),
 }
 
 /// A commit whose blocks are finished.

@@ -195,7 +195,7 @@ impl EmbeddedLog {
     /// # Errors
     /// Where it is not there.
     pub fn set_topic_role(&self, name: &str, role: TopicRole) -> Result<(), CommitError> {
-        self.change(Change::SetTopicRole(name.into(), role))
+        self.change(Change::SetTopicRole(name.into(), Box::new(role)))
     }
 
     /// All topics, by name.

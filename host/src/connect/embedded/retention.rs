@@ -29,7 +29,7 @@ impl Committer {
             Change::CreateTopic(spec) => self.create_topic(&spec),
             Change::DeleteTopic(name) => self.delete_topic(&name),
             Change::DeleteGroup(group) => self.delete_group(&group),
-            Change::SetTopicRole(name, role) => self.set_topic_role(&name, role),
+            Change::SetTopicRole(name, role) => self.set_topic_role(&name, *role),
         }
     }
 
