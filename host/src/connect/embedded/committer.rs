@@ -366,7 +366,7 @@ impl Plan {
             self.batch.insert(
                 &home.keyspace,
                 home.key(append.partition, end.next_offset),
-                block.bytes.clone(),
+                &block.bytes[..],
             );
             let before = end;
             end.next_offset += u64::from(block.count);
