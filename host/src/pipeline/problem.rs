@@ -297,7 +297,7 @@ pub(super) fn nearest<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) 
 }
 
 /// "did you mean …?" where something is near, and always what there is.
-pub(super) fn suggest<'n>(name: &str, names: impl IntoIterator<Item = &'n str> + Clone, what: &str) -> String {
+pub(crate) fn suggest<'n>(name: &str, names: impl IntoIterator<Item = &'n str> + Clone, what: &str) -> String {
     let list = names
         .clone()
         .into_iter()
