@@ -6,7 +6,7 @@ use super::table::{Alignment, Streamed, count, human_bytes, human_duration, prin
 use super::window::Span;
 use super::{DataDir, Output, OutputFormat};
 use crate::connect::{self, OpenBroker, StoreSchema, TopicDescription, TopicRole};
-use crate::pipeline::suggest;
+use crate::pipeline::{nearest, suggest};
 use crate::schema::{Field, FieldType};
 use crate::state::typed::{KeyFields, cell_for_people, time_text};
 use crate::state::{FoundRow, KeyFilter, RowQuery, RowReader};
@@ -133,7 +133,7 @@ fn find<'s>(name: &str, stores: &[&'s Store]) -> miette::Result<&'s Store> {
     match bare.as_slice() {
         [store] => Ok(store),
         [] => Err(miette!(
-            help = suggest(name, labels.iter().map(String::as_str), "its stores"),
+            help = suggest_store(name, stores, &labels),
             "the pipeline {:?} has no store {name:?}",
             stores[0].pipeline()
         )),
@@ -145,6 +145,17 @@ fn find<'s>(name: &str, stores: &[&'s Store]) -> miette::Result<&'s Store> {
                 stores[0].pipeline()
             ))
         }
+    }
+}
+
+/// What there is, and the nearest of it: by its bare name too.
+fn suggest_store(name: &str, stores: &[&Store], labels: &[String]) -> String {
+    let bare = stores.iter().filter_map(|store| store.bare_name());
+    let near = nearest(name, bare).and_then(|near| stores.iter().find(|store| store.bare_name() == Some(near)));
+    let list = suggest(name, labels.iter().map(String::as_str), "its stores");
+    match near {
+        Some(store) if !list.starts_with("did you mean") => format!("did you mean `{}`? {list}", store.label()),
+        _ => list,
     }
 }
 

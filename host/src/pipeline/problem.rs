@@ -286,7 +286,7 @@ impl Serialize for Report {
 }
 
 /// The one of `names` that is most like `name`, if any is like it at all.
-pub(super) fn nearest<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let lower = name.to_lowercase();
     names
         .into_iter()

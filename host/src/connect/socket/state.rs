@@ -22,7 +22,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// No partition has this number: what follows is no row.
@@ -80,7 +80,7 @@ async fn blocking<T: Serialize + Send + 'static>(
 /// Reads rows and hands them over in pieces. A snapshot keeps what is dropped meanwhile on the disk, so nobody has it for
 /// long: after a while the answer is cut, and the reader asks for the rest.
 fn send_rows(state: &LocalState, query: &RowQuery, pieces: Sender<Bytes>) {
-    let deadline = Instant::now() + STORE_READ_TIME_MAX;
+    let deadline = Instant::now() + if cfg!(test) { Duration::ZERO } else { STORE_READ_TIME_MAX };
     let mut piece = BytesMut::new();
     let mut gone = false;
     let mut cut = false;
