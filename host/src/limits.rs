@@ -173,3 +173,7 @@ pub const SOCKET_FETCH_BYTES_MAX: usize = 4 << 20;
 pub const SOCKET_WAIT_TIME_MAX: Duration = Duration::from_secs(30);
 /// Requests of the local socket that are being done; others wait.
 pub const SOCKET_THREADS_MAX: usize = 16;
+/// Rows of a store go through the local socket in pieces of about this.
+pub const STORE_PIECE_BYTES_MAX: usize = 256 << 10;
+/// Whoever reads a store's rows through the local socket has one snapshot of it no longer than this.
+pub const STORE_READ_TIME_MAX: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::catalog::PluginCatalog;
@@ -10,9 +10,7 @@ use crate::connect::{self, CommitError, EmbeddedLog, LogError, OpenError, TopicP
 use crate::guest::{self, GuestError, GuestSink, Runtime};
 use crate::observe::{Allowance, GuestLog};
 use crate::pipeline::{Plan, changelog_topic};
-use crate::state::{
-    Backend, Changelog, Flusher, Opened, SetAside, ShapeError, StateDb, StateOpenError, StateOptions, StoreShape,
-};
+use crate::state::{Backend, Changelog, Flusher, LocalState, ShapeError, StateOpenError, StoreShape};
 use crate::task::{Handle, PipelineRuntime, Scheduler, StartError, Task, TaskError, TaskStatus, Turn};
 
 /// How often somebody who waits for pipelines looks at them.
@@ -190,12 +188,12 @@ pub struct Host {
     running: Vec<Running>,
     scheduler: Scheduler,
     backend: Option<Backend>,
+    /// Those that run, or are about to.
+    names: Arc<Mutex<Vec<String>>>,
+    state: Arc<LocalState>,
     log: Arc<EmbeddedLog>,
     runtime: Arc<Runtime>,
 }
-
-/// The local store's folder in the data folder.
-pub const STATE_FOLDER: &str = "state";
 
 impl Host {
     /// Opens the data folder and starts the workers.
@@ -209,6 +207,8 @@ impl Host {
             running: Vec::new(),
             scheduler: Scheduler::start(options.workers),
             backend: None,
+            names: Arc::default(),
+            state: LocalState::beside(log.clone()),
             log,
             runtime,
         })
@@ -217,6 +217,24 @@ impl Host {
     /// The log, for those who produce and consume beside the pipelines.
     pub fn log(&self) -> &Arc<EmbeddedLog> {
         &self.log
+    }
+
+    /// The local store, for those who look at it beside the pipelines.
+    pub fn state(&self) -> &Arc<LocalState> {
+        &self.state
+    }
+
+    /// The names of the pipelines that run here or are about to, as they change.
+    pub fn names(&self) -> &Arc<Mutex<Vec<String>>> {
+        &self.names
+    }
+
+    /// Says that a pipeline will be started, so that nobody resets it meanwhile.
+    pub fn announce(&self, name: &str) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.iter().all(|known| known != name) {
+            names.push(name.to_owned());
+        }
     }
 
     /// The guest runtime.
@@ -237,6 +255,7 @@ impl Host {
         {
             return Err(HostError::Twice(plan.name));
         }
+        self.announce(&plan.name);
         let mut configured = Vec::with_capacity(plan.stages.len());
         let mut logs: Vec<Arc<dyn GuestSink>> = Vec::with_capacity(plan.stages.len());
         for stage in &plan.stages {
@@ -409,13 +428,7 @@ impl Host {
         if let Some(backend) = &self.backend {
             return Ok(backend.clone());
         }
-        let Opened { db, set_aside } = StateDb::open(&self.log.path().join(STATE_FOLDER), StateOptions::default())?;
-        if let Some(SetAside { folder, detail }) = set_aside {
-            tracing::error!(
-                "the local store was damaged ({detail}) and is now in {}; stores whose changelogs are complete are made anew",
-                folder.display()
-            );
-        }
+        let db = self.state.db()?;
         let log: Arc<dyn Changelog> = self.log.clone();
         let flusher = Flusher::start(db.clone(), log.clone()).map_err(HostError::Thread)?;
         let backend = Backend {
@@ -532,8 +545,8 @@ impl Host {
         }
         if let Some(backend) = &self.backend {
             backend.flusher.close();
-            backend.db.close();
         }
+        self.state.close();
         true
     }
 }

@@ -37,6 +37,7 @@ pub use plan::{
     Feed, Origin, Plan, PlannedBranch, PlannedSink, PlannedSource, PlannedStage, Repartition, RepartitionFeed,
     StageEntry, StateLimits, WINDOW_BOUNDS,
 };
+pub(crate) use problem::{nearest, suggest};
 pub use problem::{Label, Problem, Report};
 pub use quantity::{duration, size};
 pub use spanned::{Span, Spanned};

@@ -160,6 +160,7 @@ impl StoreShape {
             key: self.key.clone(),
             value: self.value.clone(),
             window_size_ms: self.window.map(|window| window.size_ms),
+            window_grace_ms: self.window.map_or(0, |window| window.grace_ms),
             time_to_live_ms: match self.windowing {
                 Windowing::TimeToLive(ms) => ms.unsigned_abs(),
                 Windowing::Forever | Windowing::Windows => 0,
@@ -199,11 +200,11 @@ impl StoreShape {
             }
         }
         // A version that comes back writes under a number of its own again: rows of those between are read as it says.
-        match schemas
-            .last_mut()
-            .filter(|last| last.key == now.key && last.value == now.value)
-        {
-            Some(last) => last.time_to_live_ms = now.time_to_live_ms,
+        match schemas.last_mut().filter(|last| last.key == now.key && last.value == now.value) {
+            Some(last) => {
+                last.time_to_live_ms = now.time_to_live_ms;
+                last.window_grace_ms = now.window_grace_ms;
+            }
             None => schemas.push(now),
         }
         self.earlier = Vec::new();

@@ -16,7 +16,8 @@ use crate::window::{Emit, Late};
 
 use super::dead_letter::Reason;
 use super::pass::{Judged, Pass, PassError, cause};
-use super::state::{Closed, check_row, push_row};
+use super::state::{check_row, push_row};
+use crate::state::notes::Closed;
 
 /// The header of a late record that says why it is.
 pub const LATE_HEADER: &str = "__millstream.late";

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use super::pass::PassError;
 use super::scheduler::Next;
-use super::state::{Notes, StageState};
+use super::state::StageState;
+use crate::state::notes::Notes;
 use super::task::{Task, TaskError};
 use crate::connect::{Append, Commit, CommitError, Committed, GroupOffset};
 
@@ -93,7 +94,7 @@ impl Task {
     /// Where the group goes on, with how far the stages have come in time beside it.
     fn offsets(&self) -> Vec<GroupOffset> {
         let states = || self.machinery.state.iter().flatten();
-        let metadata = Notes::write(states());
+        let metadata = Notes::write(states().map(StageState::note));
         let time_moved = states().any(StageState::has_moved);
         let readers_moved = self.readers.iter().any(|reader| reader.position != reader.committed);
         let is_noted = |(at, reader): &(usize, &super::task::Reader)| {

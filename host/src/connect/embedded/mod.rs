@@ -45,7 +45,7 @@ pub use subscription::Subscription;
 
 use super::membership::{Assignment, LiveGroup, Membership};
 use super::{
-    Commit, CommitError, Committed, Fetched, GroupDescription, GroupPartition, LogError, Position, TopicDescription,
+    Commit, CommitError, Committed, Fetched, GroupDescription, GroupOffset, GroupPartition, LogError, Position, TopicDescription,
     TopicPartition, TopicRole, TopicSpec,
 };
 use crate::limits::{DISK_RESERVE_BYTES, GENERATION_BYTES_MAX};
@@ -180,6 +180,14 @@ impl EmbeddedLog {
     /// Where it is not there.
     pub fn delete_topic(&self, name: &str) -> Result<(), CommitError> {
         self.change(Change::DeleteTopic(name.into()))
+    }
+
+    /// Drops topics with the groups' offsets in them, and sets other offsets: all of it, or nothing.
+    ///
+    /// # Errors
+    /// Where a topic or a partition is not there, and as [`EmbeddedLog::commit`] does.
+    pub fn reset(&self, topics: Vec<String>, offsets: Vec<GroupOffset>) -> Result<(), CommitError> {
+        self.change(Change::Reset(topics, offsets))
     }
 
     /// Forgets a group's offsets.
