@@ -2,6 +2,7 @@
 
 mod in_process;
 pub mod running;
+pub mod stores;
 
 pub use in_process::{InProcess, header, resident_bytes};
 

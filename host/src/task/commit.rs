@@ -9,6 +9,7 @@ use super::scheduler::Next;
 use super::state::{Notes, StageState};
 use super::task::{Task, TaskError};
 use crate::connect::{Append, Commit, CommitError, Committed, GroupOffset};
+use crate::crash::crash_point;
 
 /// A commit that was handed over.
 pub(super) struct Committing {
@@ -129,6 +130,9 @@ impl Task {
         self.pipeline.stats.commits.add(1);
         for reader in &mut self.readers {
             reader.committed = reader.position;
+        }
+        if !changes.is_empty() {
+            crash_point("state-committed");
         }
         for change in changes {
             if let Some(state) = &self.machinery.state[change.stage] {
