@@ -43,6 +43,7 @@ impl Task {
             Err(PassError::Overrun) => {
                 self.records_max = 1;
                 self.careful_records = self.careful_records.max(1);
+                self.patient = true;
                 self.rewind()?;
                 return Ok(Next::Ready);
             }
@@ -128,6 +129,7 @@ impl Task {
             }
         };
         self.pipeline.stats.commits.add(1);
+        self.patient = false;
         for reader in &mut self.readers {
             reader.committed = reader.position;
         }

@@ -87,6 +87,9 @@ pub struct Task {
     /// Records of such a pass that are still to come: meanwhile it commits after each pass, so that the next one that
     /// takes too long does not undo those before it.
     pub(super) careful_records: usize,
+    /// Making results of what is kept took too long, with no records to take on fewer of: until the next commit it takes
+    /// the time that it needs.
+    pub(super) patient: bool,
     /// Its share of [`PipelineRuntime::dirty_bytes`].
     pub(super) dirty_bytes: i64,
 }
@@ -158,6 +161,7 @@ impl Task {
             record_at: Instant::now(),
             records_max: usize::MAX,
             careful_records: 0,
+            patient: false,
             dirty_bytes: 0,
         };
         task.rewind()?;
