@@ -23,5 +23,6 @@ pub use dead_letter::{Reason, header};
 pub use effects::Sink;
 pub use pipeline::{PipelineRuntime, StartError};
 pub use scheduler::{Handle, Next, Scheduler, Turn, Waker};
+pub use state::has_kept;
 pub use stats::{Counter, PipelineStats, StageStats};
 pub use task::{Task, TaskError, TaskStatus};
