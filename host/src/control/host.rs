@@ -9,8 +9,8 @@ use super::catalog::PluginCatalog;
 use crate::connect::{self, CommitError, EmbeddedLog, LogError, OpenError, TopicPartition, TopicRole, TopicSpec};
 use crate::guest::{self, GuestError, GuestSink, Runtime};
 use crate::observe::{Allowance, GuestLog};
-use crate::pipeline::{Plan, changelog_topic};
-use crate::state::{Backend, Changelog, Flusher, LocalState, ShapeError, StateOpenError, StoreShape};
+use crate::pipeline::{Plan, PlannedStage, changelog_topic};
+use crate::state::{Backend, Changelog, Flusher, LocalState, ShapeError, StateOpenError, StoreShape, has_kept};
 use crate::task::{Handle, PipelineRuntime, Scheduler, StartError, Task, TaskError, TaskStatus, Turn};
 
 /// How often somebody who waits for pipelines looks at them.
@@ -116,6 +116,20 @@ pub enum HostError {
         found: u32,
         /// As many as are needed.
         wanted: u32,
+    },
+    /// What a stage has kept is gone.
+    #[error(
+        "the stage {stage:?} of pipeline {pipeline:?} has lost what it kept: its group goes on behind records that were \
+         counted, and its changelog {topic:?} is not there; restore the data folder from a copy, or begin anew with \
+         `millstream reset {pipeline}`"
+    )]
+    ChangelogGone {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The stage's name.
+        stage: String,
+        /// The changelog.
+        topic: String,
     },
     /// A topic has the name of one of the pipeline's own.
     #[error(
@@ -400,6 +414,16 @@ impl Host {
             }
             let source = stage.sources.first().map(|&source| &plan.sources[source].topic);
             let partitions = source.map_or(1, |topic| self.partitions(topic));
+            let is_there = |(shape, _): &(StoreShape, Option<&str>)| self.log.topic(&shape.changelog).is_ok();
+            if let Some((shape, _)) = shapes.first().filter(|_| !shapes.iter().any(is_there))
+                && self.has_kept(plan, stage)?
+            {
+                return Err(HostError::ChangelogGone {
+                    pipeline: plan.name.clone(),
+                    stage: stage.name.clone(),
+                    topic: shape.changelog.to_string(),
+                });
+            }
             let mut joined = Vec::with_capacity(shapes.len());
             for (mut shape, store) in shapes {
                 let there = self.log.topic(&shape.changelog).ok().map(|topic| topic.spec);
@@ -421,6 +445,20 @@ impl Host {
             stores.push(joined);
         }
         Ok(stores)
+    }
+
+    /// Whether a stage has kept something, by what stands beside the offsets of its sources.
+    fn has_kept(&self, plan: &Plan, stage: &PlannedStage) -> Result<bool, LogError> {
+        for topic in stage.sources.iter().map(|&source| &plan.sources[source].topic) {
+            for partition in 0..self.partitions(topic) {
+                let place = TopicPartition::new(topic.as_str(), partition);
+                let committed = self.log.committed_with_metadata(&plan.group, &place)?;
+                if committed.is_some_and(|(_, metadata)| has_kept(&metadata, &stage.name)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// What state is kept with; opened with the first pipeline that keeps any.

@@ -387,6 +387,11 @@ impl Hot {
             let Some(slot) = self.slots[at as usize].as_mut() else {
                 continue;
             };
+            if matches!((&slot.pending, &slot.committed), (Pending::Deleted, Committed::Absent)) {
+                // Not in the changelog: it stays as clean as it was.
+                slot.pending = Pending::Nothing;
+                continue;
+            }
             let was_dirty = slot.changed > self.flushed;
             let before = slot.committed.bytes();
             self.bytes -= slot.committed.heap();

@@ -25,6 +25,7 @@ pub use flush::{FlushError, FlushJob, Flushed, Flusher};
 pub use hot::{Cold, ColdError, Hot, KeyedRow, WindowCursor, Windowing};
 pub use local::{LocalState, STATE_FOLDER};
 pub use log::{Changelog, MarkError};
+pub use notes::has_kept;
 pub use query::{FoundRow, KeyFilter, QueryError, RowQuery, StateAccess, StoreSize};
 pub use read::{CommittedRows, CommittedStore, ReadError};
 pub use segment::Segmenting;

@@ -200,7 +200,10 @@ impl StoreShape {
             }
         }
         // A version that comes back writes under a number of its own again: rows of those between are read as it says.
-        match schemas.last_mut().filter(|last| last.key == now.key && last.value == now.value) {
+        match schemas
+            .last_mut()
+            .filter(|last| last.key == now.key && last.value == now.value)
+        {
             Some(last) => {
                 last.time_to_live_ms = now.time_to_live_ms;
                 last.window_grace_ms = now.window_grace_ms;

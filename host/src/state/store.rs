@@ -11,7 +11,8 @@ use super::hot::{Cold, ColdError, Hot, KeyedRow, WindowCursor, Windowing};
 use super::log::Changelog;
 use super::shape::StoreShape;
 use crate::connect::{BlockBuilder, LogError, TopicPartition};
-use crate::limits::{BATCH_BYTES_MAX, STATE_FLUSH_BYTES, STATE_FLUSH_INTERVAL};
+use crate::crash::crash_point;
+use crate::limits::{BATCH_BYTES_MAX, STATE_FLUSH_INTERVAL, StoreBounds};
 use crate::record::RecordRef;
 use crate::window::StreamTime;
 
@@ -199,6 +200,7 @@ impl TaskStore {
         }
         let (next, bytes) = (fetched.next_offset(), fetched.block_bytes());
         self.note_commit(next, bytes as u64);
+        crash_point("state-replayed");
         Ok(false)
     }
 
@@ -406,13 +408,17 @@ impl TaskStore {
                 }
             }
         }
+        let rows = self.hot.len();
         self.hot.evict(memory_bytes_max);
+        if self.hot.len() < rows {
+            crash_point("state-evicted");
+        }
         if self.flushing.is_some() || self.applied <= self.flushed {
             return None;
         }
         let since = *self.unflushed_since.get_or_insert(now);
         let mut due = since + STATE_FLUSH_INTERVAL;
-        if self.unflushed_bytes >= STATE_FLUSH_BYTES
+        if self.unflushed_bytes >= StoreBounds::get().flush_bytes
             || self.hot.bytes() > memory_bytes_max / 2 && self.is_mostly_dirty()
         {
             due = now;

@@ -65,12 +65,15 @@ impl<'a> Pass<'_, 'a> {
         if self.pipeline.stages[stage].aggregates != Some(Emit::EveryUpdate) {
             return self.accumulate(entry, table, rows, &members);
         }
-        // A result for each change: as many rows at a time as belong to different groups.
+        // A result for each change: as many rows at a time as belong to different groups, each row as a whole.
         let mut rest = &members[..];
         while !rest.is_empty() {
             let mut seen = std::collections::HashSet::new();
             let end = rest.iter().position(|member| !seen.insert(member.group));
-            let (run, behind) = rest.split_at(end.unwrap_or(rest.len()));
+            let end = end.map_or(rest.len(), |end| {
+                rest.partition_point(|member| member.row < rest[end].row)
+            });
+            let (run, behind) = rest.split_at(end);
             self.accumulate(entry, table, rows, run)?;
             rest = behind;
         }
@@ -79,13 +82,15 @@ impl<'a> Pass<'_, 'a> {
 
     /// The groups of a record, its time taken into account.
     fn groups_of(&mut self, stage: usize, record: &RecordRef<'a>, key: &'a [u8]) -> Result<Groups<'a>, Late> {
-        self.observe(stage, record)?;
+        let seen = self.observe(stage, record);
         let Some(state) = &self.machinery.state[stage] else {
             return Ok(Groups::One(Some(key)));
         };
+        // Without windows nothing is too far ahead: it only does not move stream time.
         let Some(window) = state.window else {
             return Ok(Groups::One(Some(key)));
         };
+        seen?;
         let starts = window.place(record.timestamp_ms, state.progress.now)?;
         let arena = self.arena;
         let group = |start| {

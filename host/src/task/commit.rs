@@ -7,9 +7,10 @@ use std::time::Instant;
 use super::pass::PassError;
 use super::scheduler::Next;
 use super::state::StageState;
-use crate::state::notes::Notes;
 use super::task::{Task, TaskError};
 use crate::connect::{Append, Commit, CommitError, Committed, GroupOffset};
+use crate::crash::crash_point;
+use crate::state::notes::Notes;
 
 /// A commit that was handed over.
 pub(super) struct Committing {
@@ -43,6 +44,7 @@ impl Task {
             Err(PassError::Overrun) => {
                 self.records_max = 1;
                 self.careful_records = self.careful_records.max(1);
+                self.patient = true;
                 self.rewind()?;
                 return Ok(Next::Ready);
             }
@@ -131,8 +133,12 @@ impl Task {
             }
         };
         self.pipeline.stats.commits.add(1);
+        self.patient = false;
         for reader in &mut self.readers {
             reader.committed = reader.position;
+        }
+        if !changes.is_empty() {
+            crash_point("state-committed");
         }
         for change in changes {
             if let Some(state) = &self.machinery.state[change.stage] {

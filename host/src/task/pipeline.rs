@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::format::{Decoder, Encoder, Format, FormatError, key_and_time_fields};
 use crate::guest::{Configured, GuestError, GuestSink, Instance};
-use crate::limits::{DEAD_LETTER_LINES_PER_SECOND_MAX, STORE_MEMORY_BYTES_MIN};
+use crate::limits::{DEAD_LETTER_LINES_PER_SECOND_MAX, StoreBounds};
 use crate::observe::Allowance;
 use crate::pipeline::{Feed, Origin, Plan, PlannedBranch, StageEntry};
 use crate::schema::PluginKind;
@@ -215,7 +215,8 @@ impl PipelineRuntime {
             stage.stores.len() * source.map_or(0, |topic| partitions(topic)) as usize
         };
         let stores: usize = plan.stages.iter().zip(&stages).map(store_tasks).sum();
-        let store_memory_bytes_max = (plan.state.memory_bytes_max / stores.max(1)).max(STORE_MEMORY_BYTES_MIN);
+        let share = plan.state.memory_bytes_max / stores.max(1);
+        let store_memory_bytes_max = share.max(StoreBounds::get().memory_bytes_min);
         let commit_bytes_max = (plan.commit_bytes_max / tasks.max(1) as usize).max(crate::limits::BATCH_BYTES_MAX);
         let stats = PipelineStats::new(plan.stages.iter().map(|stage| stage.signature.branches.len()));
         Ok(PipelineRuntime {

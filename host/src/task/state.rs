@@ -8,7 +8,7 @@ use crate::limits::{KEY_BYTES_MAX, ROW_BYTES_MAX};
 use crate::pipeline::PlannedStage;
 use crate::state::codec::{read_key, write_key, write_row};
 use crate::state::notes::{Closed, Notes, Progress, first_open};
-use crate::state::{Backend, ColdError, StoreError, StoreShape, TaskStore};
+use crate::state::{Backend, ColdError, StoreError, StoreShape, TaskStore, Windowing};
 use crate::table::{Column, Table};
 use crate::window::{Emit, Late, StreamTime, Window};
 
@@ -23,6 +23,8 @@ pub(super) struct StageState {
     pub window: Option<Window>,
     /// Whether results are sent when windows close.
     emits_on_close: bool,
+    /// Where rows have a time to live, stream time goes in steps of this for them: a part of that time.
+    tick_ms: Option<i64>,
     committed: Progress,
     /// As of the next commit.
     pub progress: Progress,
@@ -37,6 +39,9 @@ pub(super) struct StageStores {
     key: Vec<u8>,
     row: Vec<u8>,
 }
+
+/// Steps of stream time in a row's time to live: rows of one step are taken in one call and live equally long.
+const TICKS_OF_LIFE: i64 = 16;
 
 impl StageState {
     /// Opens the stores of a stage for the task of a partition.
@@ -63,6 +68,7 @@ impl StageState {
             shared,
             window: planned.window,
             emits_on_close: planned.window.is_some() && planned.emit == Emit::Close,
+            tick_ms: shapes.iter().filter_map(|shape| tick_ms(shape)).min(),
             committed: Progress::default(),
             progress: Progress::default(),
             last_record: StreamTime::default(),
@@ -86,10 +92,25 @@ impl StageState {
 
     /// A call begins: what it writes can be undone.
     pub fn begin_call(&mut self) {
-        let now = self.progress.now;
+        let now = self.on_tick(self.progress.now);
         let mut stores = self.stores();
         stores.now = now;
         stores.stores.iter_mut().for_each(TaskStore::begin_call);
+    }
+
+    /// Whether the time of its rows goes in steps.
+    pub fn has_ticks(&self) -> bool {
+        self.tick_ms.is_some()
+    }
+
+    /// The step of a stream time.
+    pub fn on_tick(&self, now: StreamTime) -> StreamTime {
+        let (Some(tick_ms), Some(now_ms)) = (self.tick_ms, now.get()) else {
+            return now;
+        };
+        let mut tick = StreamTime::default();
+        tick.advance(now_ms.saturating_sub(now_ms.rem_euclid(tick_ms)));
+        tick
     }
 
     /// The call failed.
@@ -197,12 +218,19 @@ impl StageState {
 
     /// Rows that were written before this are past: what the local store needs not keep.
     pub fn past_before(&self, shape: &StoreShape) -> Option<i64> {
-        let now = self.committed.now.get()?;
+        let now = self.on_tick(self.committed.now).get()?;
         match shape.windowing {
-            crate::state::Windowing::Forever => None,
-            crate::state::Windowing::Windows => Some(self.first_open_committed()),
-            crate::state::Windowing::TimeToLive(ms) => Some(now.saturating_sub(ms).saturating_add(1)),
+            Windowing::Forever => None,
+            Windowing::Windows => Some(self.first_open_committed()),
+            Windowing::TimeToLive(ms) => Some(now.saturating_sub(ms).saturating_add(1)),
         }
+    }
+}
+
+fn tick_ms(shape: &StoreShape) -> Option<i64> {
+    match shape.windowing {
+        Windowing::TimeToLive(ms) => Some((ms / TICKS_OF_LIFE).max(1)),
+        Windowing::Forever | Windowing::Windows => None,
     }
 }
 

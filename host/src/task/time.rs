@@ -21,6 +21,7 @@ impl Task {
                 Ok(Next::Ready)
             }
             Err(PassError::Overrun) => {
+                self.patient = true;
                 self.rewind()?;
                 Ok(Next::Ready)
             }

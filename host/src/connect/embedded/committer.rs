@@ -554,7 +554,10 @@ fn check_commit(
         topic.head(append.partition)?;
         topics.push(topic);
     }
-    commit.offsets.iter().try_for_each(|offset| check_offset(engine, offset))?;
+    commit
+        .offsets
+        .iter()
+        .try_for_each(|offset| check_offset(engine, offset))?;
     if let (Some(fence), Some(members)) = (&commit.fence, members) {
         members.check(fence, &commit.offsets, Instant::now())?;
     }
