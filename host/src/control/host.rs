@@ -217,6 +217,11 @@ impl Host {
         &self.log
     }
 
+    /// What stages keep their state with, for those who read it; none before a pipeline that keeps some was started.
+    pub fn state(&self) -> Option<&Backend> {
+        self.backend.as_ref()
+    }
+
     /// The guest runtime.
     pub fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
