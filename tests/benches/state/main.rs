@@ -106,12 +106,12 @@ fn turn_by_hand<J: Job>(dir: &Path, name: &str) -> Took {
 }
 
 /// A pipeline and the same by hand, in turns; prints a row.
-fn compare<J: Job>(title: &str, dir: &Path, records: u64, file: impl Fn(&str) -> PathBuf) {
+fn compare<J: Job>(job: &str, title: &str, dir: &Path, records: u64, file: impl Fn(&str) -> PathBuf) {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for turn_number in 0..=TURNS {
-        let name = format!("turn{turn_number}");
+        let name = format!("{job}-{turn_number}");
         let our = turn(dir, &file(&name), &name);
-        let their = turn_by_hand::<J>(dir, &format!("hand{turn_number}"));
+        let their = turn_by_hand::<J>(dir, &format!("{name}-by-hand"));
         // The first turn compiles and makes files.
         if turn_number > 0 {
             ours.push(our);
@@ -124,7 +124,7 @@ fn compare<J: Job>(title: &str, dir: &Path, records: u64, file: impl Fn(&str) ->
     let ratios = ours.iter().zip(&theirs).map(|(our, their)| our.cpu / their.cpu);
     let outputs = |took: &Took| took.outputs as f64;
     println!(
-        "| {title} | {:.2} | {:.2} | **{:.2}** | {:.0} | {:.0} | {:.0} | {:.0} |",
+        "| {job}: {title} | {:.2} | {:.2} | **{:.2}** | {:.0} | {:.0} | {:.0} | {:.0} |",
         of(&ours, &us),
         of(&theirs, &us),
         median(ratios.collect()),
@@ -150,11 +150,11 @@ fn count() {
     ] {
         let dir = tempfile::tempdir().expect("a folder");
         input::fill(&open(dir.path()), &keys, PARTITIONS, records, |_| input::TIME_MS);
-        let title = |job: &str| format!("{job}, {keys}, {records}");
-        compare::<CountByField>(&title("store"), dir.path(), records, |name| {
+        let title = format!("{keys}, {records}");
+        compare::<CountByField>("store", &title, dir.path(), records, |name| {
             pipeline_file(dir.path(), name, "count-by-vendor", "counted", "", "")
         });
-        compare::<CountByKey>(&title("aggregator"), dir.path(), records, |name| {
+        compare::<CountByKey>("aggregator", &title, dir.path(), records, |name| {
             pipeline_file(dir.path(), name, "count", "counted", "emit = \"update\"", "")
         });
     }
@@ -170,7 +170,7 @@ fn windows() {
             input::TIME_MS + (at as f64 * 60_000.0 / per_minute as f64) as i64
         });
         let title = format!("{keys}, {records} of {per_minute} a minute");
-        compare::<CountByMinute>(&title, dir.path(), records, |name| {
+        compare::<CountByMinute>("windows", &title, dir.path(), records, |name| {
             let stage = "window = \"1m\"\nemit = \"close\"";
             let file = pipeline_file(dir.path(), name, "count", "counted", stage, "");
             let text = std::fs::read_to_string(&file).expect("it was written");
