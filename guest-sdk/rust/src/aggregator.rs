@@ -215,7 +215,7 @@ impl<A> IndexMut<usize> for Groups<'_, A> {
 
 /// Adds rows one at a time. What a row changed before it failed is taken back: from a copy where copies are cheap, or
 /// where rows of the group have failed before; otherwise the rows before it are added once more.
-fn add_rows<P: Aggregator + ?Sized>(
+fn add_rows<P: Aggregator>(
     plugin: &P,
     batch: &Batch<'_, P::Input>,
     groups: &mut Groups<'_, P::Accumulator>,

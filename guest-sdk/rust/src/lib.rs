@@ -50,7 +50,8 @@
 //!   [`Option`] of one may be null. [`derive@Inputs`] is for plugins that read several streams. A row that borrows its
 //!   text costs no copy; it has a lifetime, and is named as `Ride<'static>` where a plugin says what it reads.
 //! - **Branches**: [`derive@Branches`] says what is emitted: input rows as they are, or with fields added, or new ones.
-//! - **Kinds**: [`Processor`] sees a row at a time, [`BatchProcessor`] the typed columns of a batch.
+//! - **Kinds**: a [`Processor`] sees a row at a time, a [`BatchProcessor`] the typed columns of a batch, and an
+//!   [`Aggregator`] folds the rows of a group into one.
 //! - **Settings**: [`derive@Config`] reads a configuration, with all mistakes at once, and describes it by a JSON Schema.
 //!   Where a setting says which field is read, [`Processor::signature`] changes the [`schema`]; where it says how many,
 //!   there is [`AnyRow`].
@@ -60,7 +61,130 @@
 //! - **Tests** run natively, without a host: [`testing`].
 //!
 //! A plugin has no clock, no randomness, no files and no network, and what it remembers between calls must not change
-//! any result: so a failed call can be repeated.
+//! any result: so a failed call can be repeated. Memory belongs in stores and accumulators.
+//!
+//! # Stores
+//!
+//! A [`Store`] is a typed map that outlives the batch: the host keeps it, one for each partition. It is a field of the
+//! plugin. A processor names the keys of each row before the rows of a batch are processed, and they are fetched at
+//! once; what was changed is written once, at the end, and what a failed row changed is taken back.
+//!
+//! ```
+//! use millstream_sdk::prelude::*;
+//!
+//! /// Sends on a temperature that differs from the sensor's last.
+//! #[derive(Config, Plugin)]
+//! struct Changes {
+//!     last: Store<String, f64>,
+//! }
+//!
+//! #[derive(Fields)]
+//! struct Reading<'a> {
+//!     sensor: &'a str,
+//!     temperature: f64,
+//! }
+//!
+//! #[derive(Branches)]
+//! enum Out {
+//!     Changed { before: Option<f64> },
+//! }
+//!
+//! impl Processor for Changes {
+//!     type Input = Reading<'static>;
+//!     type Output = Out;
+//!
+//!     fn prefetch(&mut self, reading: Reading<'_>) {
+//!         self.last.prefetch(reading.sensor);
+//!     }
+//!
+//!     fn process(&mut self, reading: Reading<'_>, out: &mut Output<Out>) -> Result<()> {
+//!         let before = self.last.get(reading.sensor).copied();
+//!         if before != Some(reading.temperature) {
+//!             self.last.insert(reading.sensor, reading.temperature);
+//!             out.emit(Out::Changed { before });
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # let mut tester = millstream_sdk::testing::Tester::<Changes>::new(serde_json::json!({})).unwrap();
+//! # let reading = |temperature| serde_json::json!({"sensor": "s", "temperature": temperature});
+//! # let outcome = tester.process("input", [reading(1), reading(1), reading(2)]).unwrap();
+//! # assert_eq!(outcome.values("changed")[1]["before"], 1.0);
+//! millstream_sdk::export!(Changes);
+//! # fn main() {}
+//! ```
+//!
+//! - Keys and values are what is [`Stored`]: scalars, and structs of them that derive [`derive@Fields`].
+//! - `#[store(ordered)]` allows [`Store::scan`], `#[store(time_to_live = …)]` drops rows that are not written again, and
+//!   `#[carry_over(…)]` says how rows of an earlier version of a struct become such of this one.
+//! - [`state`] has the stores by columns.
+//!
+//! # Aggregators
+//!
+//! An [`Aggregator`] folds the rows of a group into an accumulator: a group is what has the same key, or the same key and
+//! the same window. The host groups the rows, keeps the accumulators and decides when a result is due, so that the
+//! plugin is four functions.
+//!
+//! ```
+//! use millstream_sdk::prelude::*;
+//!
+//! #[derive(Config, Plugin)]
+//! struct Mean;
+//!
+//! #[derive(Fields)]
+//! struct Ride {
+//!     fare: f64,
+//! }
+//!
+//! #[derive(Fields, Clone, Default)]
+//! struct Fares {
+//!     count: i64,
+//!     sum: f64,
+//! }
+//!
+//! #[derive(Branches, Fields)]
+//! struct Summary {
+//!     mean: f64,
+//! }
+//!
+//! impl Aggregator for Mean {
+//!     type Input = Ride;
+//!     type Accumulator = Fares;
+//!     type Output = Summary;
+//!
+//!     fn start(&self) -> Fares {
+//!         Fares::default()
+//!     }
+//!
+//!     fn add(&self, fares: &mut Fares, ride: Ride) -> Result<()> {
+//!         ensure!(ride.fare >= 0.0, "a ride cannot cost {}", ride.fare);
+//!         fares.count += 1;
+//!         fares.sum += ride.fare;
+//!         Ok(())
+//!     }
+//!
+//!     fn merge(&self, fares: &mut Fares, later: Fares) -> Result<()> {
+//!         fares.count += later.count;
+//!         fares.sum += later.sum;
+//!         Ok(())
+//!     }
+//!
+//!     fn finish(&self, fares: &Fares, out: &mut Output<Summary>) -> Result<()> {
+//!         out.emit(Summary { mean: fares.sum / fares.count as f64 });
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # let rides = [("a", serde_json::json!({"fare": 1})), ("a", serde_json::json!({"fare": 2}))];
+//! # let outcome = millstream_sdk::testing::aggregate::<Mean>(serde_json::json!({}), rides).unwrap();
+//! # assert_eq!(outcome.values("output"), [serde_json::json!({"mean": 1.5})]);
+//! millstream_sdk::export!(Mean as aggregator);
+//! # fn main() {}
+//! ```
+//!
+//! - An accumulator is what is [`Stored`]; lists and maps are kept by [`AsJson`].
+//! - [`Aggregator::add_batch`] adds the columns of a batch, where speed matters.
 
 // So that the derive macros and the bindings name this crate by one path, also within it.
 extern crate self as millstream_sdk;

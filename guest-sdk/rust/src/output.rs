@@ -128,6 +128,12 @@ impl<B: Branches> Output<B> {
         }
     }
 
+    /// Whether the current input row is the last that failed.
+    #[inline]
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.last().is_some_and(|failure| failure.row == self.row)
+    }
+
     pub(crate) fn finish(self) -> Outputs {
         let emitted = |emission: Emission| Emitted {
             origins: emission.origins.into_flattened(),

@@ -129,6 +129,7 @@ impl<P: Plugin> Instance<P> {
     /// Runs one call; its metrics and what it changed in stores count only if it succeeds.
     pub(crate) fn call<T>(&mut self, call: impl FnOnce(&mut P, &Signature) -> Result<T, String>) -> Result<T, String> {
         // Nothing is left of a call before, unless a panic ended it that a test has caught.
+        crate::store::no_row();
         self.plugin.stores(&mut |store| store.forget());
         let result = call(&mut self.plugin, &self.signature);
         match result {

@@ -89,6 +89,9 @@ impl<P: Processor> BatchProcessor for P {
             store::next_row();
             if let Err(error) = self.process(cells, out.at(row)) {
                 out.fail(error);
+            }
+            // By an error, or by `Output::fail`.
+            if out.has_failed() {
                 self.stores(&mut |store| store.undo());
             }
         }

@@ -53,7 +53,7 @@ impl Fields for () {
         Vec::new()
     }
 
-    fn columns<'a>(_: &'a Table, _: &[MappedField]) -> Result<(), String> {
+    fn columns(_: &Table, _: &[MappedField]) -> Result<(), String> {
         Ok(())
     }
 

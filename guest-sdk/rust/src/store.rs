@@ -279,6 +279,8 @@ impl<K: Key, V: Stored> Store<K, V> {
     }
 
     fn add(&mut self, key: K, hash: u32, mut bucket: usize) -> usize {
+        // A store that is never shown would lose what is written.
+        self.opened();
         if self.index.is_full() {
             self.index.grow(self.slots.iter().map(|slot| slot.hash));
             bucket = self.index.find(hash, |_| false).unwrap_or_else(|bucket| bucket);

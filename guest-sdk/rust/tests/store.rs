@@ -25,7 +25,7 @@ struct Step<'a> {
     does: &'a str,
     key: i64,
     value: Option<i64>,
-    fail: Option<bool>,
+    fail: Option<&'a str>,
 }
 
 #[derive(Branches, Fields)]
@@ -82,8 +82,11 @@ impl Processor for Steps {
             "sum-of" => Some(self.numbers.scan(key).map(|(_, number)| number).sum()),
             other => bail!("{other:?} is no step"),
         };
-        ensure!(step.fail != Some(true), "told to fail");
         out.emit(Seen { before });
+        match step.fail {
+            Some("by-output") => out.fail("told to fail"),
+            fail => ensure!(fail.is_none(), "told to fail"),
+        }
         Ok(())
     }
 }
@@ -155,11 +158,11 @@ fn a_store_is_a_map_that_failed_rows_leave_as_it_was() {
             for _ in 0..1 + numbers.below(12) {
                 let does = STEPS[numbers.below(STEPS.len() as u64) as usize];
                 let (key, value) = (numbers.below(6) as i64 - 1, numbers.below(100) as i64);
-                let fail = numbers.below(3) == 0;
+                let fail = [None, Some("by-output"), Some("by-error"), None][numbers.below(4) as usize];
                 steps.push(json!({"does": does, "key": key, "value": value, "fail": fail}));
                 let mut after = map.clone();
                 let before = model(&mut after, does, key, value);
-                if !fail {
+                if fail.is_none() {
                     map = after;
                     expected.push(json!({"before": before}));
                 }

@@ -22,7 +22,9 @@ pub fn run(args: Args) -> miette::Result<()> {
     let options = HostOptions::new(PathBuf::new())?;
     let catalog = PluginCatalog::new(options.runtime()?);
     for plan in plans(&args.files, &catalog)? {
-        let (stages, sources) = (plan.stages.len(), plan.sources.len());
+        // Those of the file, without the pipeline's own.
+        let sources = plan.sources.iter().filter(|source| source.repartition.is_none());
+        let (stages, sources) = (plan.stages.len(), sources.count());
         let (sources, stages) = (plural(sources as u64, "source"), plural(stages as u64, "stage"));
         super::write_out(format!("{}: fine, {sources}, {stages}\n", plan.name).as_bytes())?;
     }

@@ -85,8 +85,7 @@ fn checked(pipeline: &Pipeline, catalog: &dyn Catalog) -> Result<Plan, Vec<Probl
 /// A source that nobody reads is a name misspelt, or left over.
 fn check_used(pipeline: &Pipeline, wiring: &Wiring, problems: &mut Vec<Problem>) {
     for (at, source) in pipeline.sources.iter().enumerate() {
-        let used = wiring.wires.iter().flatten().any(|wire| wire.from == From::Source(at));
-        if wiring.complete && !used {
+        if wiring.complete && !wiring.reads(From::Source(at)) {
             let message = format!("no stage reads the source `{}`", source.name);
             let help = format!("name it in a stage's `input = \"{}\"`, or remove it", source.name);
             problems.push(Problem::new(source.name.span.clone(), message).help(help));

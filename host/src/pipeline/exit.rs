@@ -90,12 +90,7 @@ pub(super) fn check_reserved(stage: &Stage, info: &Info, kind: PluginKind, signa
             "the plugin's author has to give the branch another name{without}"
         ))
     };
-    signature
-        .branches
-        .iter()
-        .filter(reserved)
-        .map(|branch| problem(branch))
-        .collect()
+    signature.branches.iter().filter(reserved).map(problem).collect()
 }
 
 fn what_is_sent(name: &str) -> &'static str {
@@ -241,6 +236,15 @@ fn goes_nowhere(stage: &Stage, branch: &Branch, kind: ExitKind) -> Problem {
         }
     };
     problem.help(help)
+}
+
+/// Whether the records of an exit are written or read somewhere, so that they have one format. What the host sends
+/// nowhere, or to the dead-letter queue, needs none.
+pub(super) fn leads(stage: &Stage, exit: &Exit, this: From, wiring: &Wiring) -> bool {
+    let topic = |(name, to): &(Spanned<String>, Spanned<Destination>)| {
+        name.value == exit.branch.name && to.value != Destination::Dropped
+    };
+    exit.kind == ExitKind::Declared || stage.to.iter().any(topic) || wiring.reads(this)
 }
 
 /// A name as a key of TOML.

@@ -195,7 +195,7 @@ impl Explanation {
                 interval_ms: plan.commit_interval.as_millis() as u64,
                 bytes_max: plan.commit_bytes_max,
             },
-            state: plan.stages.iter().any(keeps_state).then(|| ExplainedState {
+            state: plan.stages.iter().any(keeps_state).then_some(ExplainedState {
                 memory_bytes_max: plan.state.memory_bytes_max,
                 quota_bytes_max: plan.state.quota_bytes_max,
             }),

@@ -1,8 +1,8 @@
 //! What the records look like on their way: formats and types, from the sources along the stages to the topics.
 
 use super::Spanned;
-use super::declare::{Destination, Pipeline, Sink, Source, Stage};
-use super::exit::{Exit, ExitKind};
+use super::declare::{Pipeline, Sink, Source, Stage};
+use super::exit::{Exit, ExitKind, leads};
 use super::known::Known;
 use super::problem::{Problem, suggest};
 use super::shape::{Mismatch, Shape};
@@ -81,24 +81,14 @@ pub(super) fn follow(
             }
         }
         problems.extend(two_formats(stage, &wiring.wires[at], &flow));
-        // What the host sends nowhere, or to the dead-letter queue, needs no one format.
-        let leads = |at_exit: usize, Exit { branch, kind }: &Exit| {
+        for (index, (exit, ways)) in exits.iter().zip(&mut branches).enumerate() {
             let this = From::Branch {
                 stage: at,
-                branch: Some(at_exit),
+                branch: Some(index),
             };
-            let written = stage
-                .to
-                .iter()
-                .any(|(name, to)| name.value == branch.name && to.value != Destination::Dropped);
-            *kind == ExitKind::Declared || written || wiring.wires.iter().flatten().any(|wire| wire.from == this)
-        };
-        for (index, (exit, ways)) in exits.iter().zip(&mut branches).enumerate() {
-            if !leads(index, exit) {
-                continue;
+            if leads(stage, exit, this, wiring) {
+                one_format(pipeline, at, &exit.branch, ways, problems);
             }
-            let Exit { branch, .. } = exit;
-            one_format(pipeline, at, branch, ways, problems);
         }
         flow.branches[at] = branches;
     }

@@ -148,7 +148,7 @@ impl Planner<'_> {
                         stage: at,
                         branch: Some(index),
                     };
-                    let read = self.wiring.wires.iter().flatten().any(|wire| wire.from == this);
+                    let read = self.wiring.reads(this);
                     let mapped = stage.to.iter().any(|(name, _)| name.value == branch.name);
                     planned.unkeyed = (read || mapped).then_some(way);
                 }

@@ -1,6 +1,7 @@
 //! Pipeline files, good and bad, against plugins whose answers stand in code.
 
 mod bad_files;
+mod bad_keys;
 mod bad_wiring;
 mod drawing;
 mod good_files;

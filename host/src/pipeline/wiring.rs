@@ -207,6 +207,11 @@ fn find(pipeline: &Pipeline, known: &[Option<Known>], reference: &Spanned<String
 }
 
 impl Wiring {
+    /// Whether a stage reads what comes from there.
+    pub fn reads(&self, from: From) -> bool {
+        self.wires.iter().flatten().any(|wire| wire.from == from)
+    }
+
     /// The stages, each behind all that feed it; circles are reported, and then there is no order.
     pub fn order(&self, pipeline: &Pipeline, problems: &mut Vec<Problem>) -> Option<Vec<usize>> {
         let mut waiting: Vec<BTreeSet<usize>> = self.wires.iter().map(|wires| upstream(wires)).collect();

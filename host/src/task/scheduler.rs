@@ -47,6 +47,9 @@ struct Cell {
     state: AtomicU8,
     /// Taken out when it is done, so that what it holds goes at once.
     task: Mutex<Option<Box<dyn Turn>>>,
+    /// The earliest of its timers that has not fired. It is not set again for a later moment: whoever is woken early looks
+    /// and waits on, so that a task that waits often leaves no pile of timers behind.
+    timer_at: Mutex<Option<Instant>>,
     shared: Weak<Shared>,
 }
 
@@ -88,6 +91,18 @@ impl Waker {
 struct Timer {
     at: Instant,
     task: Waker,
+}
+
+impl Timer {
+    fn fire(&self) {
+        if let Some(cell) = self.task.0.upgrade() {
+            let mut timer_at = cell.timer_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if timer_at.is_some_and(|at| at <= self.at) {
+                *timer_at = None;
+            }
+        }
+        self.task.wake();
+    }
 }
 
 impl PartialEq for Timer {
@@ -200,6 +215,7 @@ impl Scheduler {
         let cell = Arc::new(Cell {
             state: AtomicU8::new(READY),
             task: Mutex::new(None),
+            timer_at: Mutex::new(None),
             shared: Arc::downgrade(&self.shared),
         });
         // Until it is pushed no wake can reach it: its state says that it is ready already.
@@ -291,7 +307,7 @@ impl Shared {
         }
         // Waking takes the lock.
         drop(queue);
-        due.iter().for_each(|Reverse(timer)| timer.task.wake());
+        due.iter().for_each(|Reverse(timer)| timer.fire());
         self.lock()
     }
 
@@ -344,7 +360,7 @@ impl Shared {
                 .is_ok()
         {
             if let Next::Wait(Some(at)) = next {
-                self.set_timer(at, Waker(Arc::downgrade(cell)));
+                self.set_timer(at, cell);
             }
             return;
         }
@@ -352,7 +368,15 @@ impl Shared {
         self.push(cell.clone());
     }
 
-    fn set_timer(&self, at: Instant, task: Waker) {
+    fn set_timer(&self, at: Instant, cell: &Arc<Cell>) {
+        {
+            let mut timer_at = cell.timer_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if timer_at.is_some_and(|set| set <= at) {
+                return;
+            }
+            *timer_at = Some(at);
+        }
+        let task = Waker(Arc::downgrade(cell));
         let mut queue = self.lock();
         let earlier = queue.timers.peek().is_none_or(|Reverse(first)| at < first.at);
         queue.timers.push(Reverse(Timer { at, task }));
@@ -462,6 +486,27 @@ mod tests {
         let _soon = wait("soon", Duration::from_millis(10));
         assert_eq!(turns.recv_timeout(LONG), Ok("soon"));
         assert_eq!(turns.recv_timeout(LONG), Ok("late"));
+    }
+
+    #[test]
+    fn a_task_that_waits_often_leaves_one_timer() {
+        let scheduler = Scheduler::start(1);
+        let (sender, turns) = mpsc::channel();
+        let handle = scheduler.spawn(|_| {
+            Box::new(Script(move || {
+                let _ = sender.send(());
+                Next::Wait(Some(Instant::now() + Duration::from_secs(3600)))
+            }))
+        });
+        for _ in 0..100 {
+            turns.recv_timeout(LONG).expect("a turn");
+            handle.waker().wake();
+        }
+        // The last turn has ended when the worker sleeps.
+        while scheduler.idle_turns().is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(scheduler.shared.lock().timers.len(), 1);
     }
 
     #[test]

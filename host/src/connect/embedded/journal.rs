@@ -30,7 +30,7 @@ pub(crate) fn decode_number(row: &[u8]) -> Option<u64> {
     (crc32fast::hash(number).to_le_bytes() == *sum).then(|| u64::from_le_bytes(number.try_into().unwrap_or_default()))
 }
 
-/// What is wrong with the journals in a folder of the engine, if something is.
+/// What is wrong with the journals, or the tables, in a folder of the engine, if something is.
 ///
 /// # Errors
 /// Where they cannot be read.
@@ -64,7 +64,7 @@ pub(crate) fn find_damage(engine: &Path) -> io::Result<Option<String>> {
             )));
         }
     }
-    Ok(None)
+    super::archive::find_damage(engine)
 }
 
 fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> {

@@ -131,7 +131,8 @@ fn a_changed_cut_or_missing_file_is_told() {
             }
             let outcome = outcome(copied.path());
             let journal = relative.extension().is_some_and(|extension| extension == "jnl");
-            let table = relative.to_string_lossy().contains("tables");
+            // Those of the engine's own list of keyspaces are merged at once, and some wait for being removed.
+            let table = relative.to_string_lossy().contains("tables") && !relative.starts_with("engine/keyspaces/0");
             let what = format!("{} {case} at {at}: {outcome:?}", relative.display());
             match (&outcome, case) {
                 (Outcome::Whole, "whole" | "changed") => {}
