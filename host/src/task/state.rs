@@ -166,6 +166,9 @@ impl StageState {
     }
 
     fn note_closing(&mut self, before: StreamTime) {
+        if before == self.progress.now {
+            return;
+        }
         if let Some(window) = self.window.filter(|_| self.emits_on_close && self.progress.closed.is_none()) {
             let (before_ms, now_ms) = (window.first_open(before), window.first_open(self.progress.now));
             if before_ms < now_ms {

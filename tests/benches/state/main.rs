@@ -144,7 +144,7 @@ fn count() {
     println!("\n### Counting by key, beside the same loop by hand\n");
     head("keys, records");
     for (keys, records) in [
-        (Keys::uniform(265), 1_000_000),
+        (Keys::uniform(265), 4_000_000),
         (Keys::uniform(1_000_000), 2_000_000),
         (Keys::zipf(1_000_000), 2_000_000),
     ] {
@@ -163,7 +163,7 @@ fn count() {
 fn windows() {
     println!("\n### Counting by key and minute, beside the same loop by hand\n");
     head("keys, records");
-    for (keys, records, per_minute) in [(265, 1_000_000, 5_000), (100_000, 2_000_000, 400_000)] {
+    for (keys, records, per_minute) in [(265, 4_000_000, 5_000), (100_000, 2_000_000, 400_000)] {
         let keys = Keys::uniform(keys);
         let dir = tempfile::tempdir().expect("a folder");
         input::fill(&open(dir.path()), &keys, PARTITIONS, records, |at| {
