@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the built program, the built plugins, and records in and out of a log.
 
 mod in_process;
+pub mod measure;
 mod printed;
 pub mod running;
 pub mod stores;

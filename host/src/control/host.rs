@@ -251,6 +251,11 @@ impl Host {
         }
     }
 
+    /// What stages keep their state with, for those who read it; none before a pipeline that keeps some was started.
+    pub fn kept_with(&self) -> Option<&Backend> {
+        self.backend.as_ref()
+    }
+
     /// The guest runtime.
     pub fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime

@@ -166,6 +166,11 @@ impl Decoder {
             rows: Vec::with_capacity(records.len()),
             failed: Vec::new(),
         };
+        if self.fields.is_empty() && self.is_unread() {
+            decoded.table.rows = records.len() as u32;
+            decoded.rows.extend(0..records.len() as u32);
+            return decoded;
+        }
         let columns = &mut decoded.table.columns;
         for (index, record) in records.iter().enumerate() {
             match self.record(record, columns, decoded.rows.len()) {
@@ -183,6 +188,11 @@ impl Decoder {
         }
         decoded.table.rows = decoded.rows.len() as u32;
         decoded
+    }
+
+    /// Whether nobody asks for anything in values and keys.
+    fn is_unread(&self) -> bool {
+        matches!((&self.value, &self.key), (Reader::Unread, Reader::Unread))
     }
 
     /// Appends the cells of a record; after an error some columns have one and some have not.

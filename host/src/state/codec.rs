@@ -18,9 +18,14 @@ use crate::table::{Cell, Column, Table};
 pub const WINDOW_BYTES: usize = 8;
 const SIGN: u64 = 1 << 63;
 
+/// The start of a window, as it stands before the key of a group.
+pub fn start_bytes(start_ms: i64) -> [u8; WINDOW_BYTES] {
+    (start_ms as u64 ^ SIGN).to_be_bytes()
+}
+
 /// Appends the start of a window.
 pub fn write_start(start_ms: i64, out: &mut Vec<u8>) {
-    out.extend_from_slice(&(start_ms as u64 ^ SIGN).to_be_bytes());
+    out.extend_from_slice(&start_bytes(start_ms));
 }
 
 /// The start of a window at the front of a group's key, and the record's key behind it.

@@ -3,14 +3,16 @@
 //! The plugin is a pure function over tables of accumulators. Which rows belong together, what is late, when a window
 //! closes and when a result is due is decided here.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
 
 use crate::limits::{BATCH_ROWS_MAX, KEY_BYTES_MAX};
 use crate::output::{Failure, Outputs};
 use crate::pipeline::StageEntry;
 use crate::record::{Headers, HeadersRef, RecordRef};
 use crate::schema::FieldType;
-use crate::state::codec::{read_start, write_row, write_start};
+use crate::state::codec::{WINDOW_BYTES, read_start, start_bytes, write_row};
 use crate::table::{Cell, Column, Table};
 use crate::window::{Emit, Late};
 
@@ -94,10 +96,11 @@ impl<'a> Pass<'_, 'a> {
         let starts = window.place(record.timestamp_ms, state.progress.now)?;
         let arena = self.arena;
         let group = |start| {
-            let mut group = Vec::with_capacity(8 + key.len());
-            write_start(start, &mut group);
-            group.extend_from_slice(key);
-            &*arena.alloc_slice_copy(&group)
+            let group = arena.alloc_slice_fill_copy(WINDOW_BYTES + key.len(), 0);
+            let (front, back) = group.split_at_mut(WINDOW_BYTES);
+            front.copy_from_slice(&start_bytes(start));
+            back.copy_from_slice(key);
+            &*group
         };
         if window.overlap() == 1 {
             return Ok(Groups::One(starts.map(group).next()));
@@ -126,16 +129,7 @@ impl<'a> Pass<'_, 'a> {
         let (Some(first), Some(last)) = (members.first(), members.last()) else {
             return Ok(());
         };
-        let mut numbers: HashMap<&[u8], u32, hashbrown::DefaultHashBuilder> = HashMap::default();
-        let mut keys: Vec<&[u8]> = Vec::new();
-        let mut groups: Vec<u32> = Vec::with_capacity(members.len());
-        for member in members {
-            let number = *numbers.entry(member.group).or_insert_with(|| {
-                keys.push(member.group);
-                keys.len() as u32 - 1
-            });
-            groups.push(number);
-        }
+        let (keys, groups) = number(members);
         let kept = self.fetch(stage, &keys)?;
         let gathered;
         let is_whole = members.len() == rows.len() && members.iter().enumerate().all(|(at, m)| m.row as usize == at);
@@ -535,6 +529,25 @@ struct Group {
     row: Vec<u8>,
     /// Of the record that made it due.
     offset: u64,
+}
+
+/// The groups of members, each once, and for each member which of them it belongs to.
+fn number<'a>(members: &[Member<'a>]) -> (Vec<&'a [u8]>, Vec<u32>) {
+    let hasher = hashbrown::DefaultHashBuilder::default();
+    let mut numbers: HashTable<u32> = HashTable::with_capacity(members.len());
+    let mut keys: Vec<&[u8]> = Vec::new();
+    let number = |member: &Member<'a>| {
+        let hash = hasher.hash_one(member.group);
+        let found = numbers.find(hash, |&number| keys[number as usize] == member.group);
+        found.copied().unwrap_or_else(|| {
+            let number = keys.len() as u32;
+            keys.push(member.group);
+            numbers.insert_unique(hash, number, |&number| hasher.hash_one(keys[number as usize]));
+            number
+        })
+    };
+    let groups = members.iter().map(number).collect();
+    (keys, groups)
 }
 
 /// The groups of one record.

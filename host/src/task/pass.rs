@@ -65,12 +65,32 @@ pub(super) struct Passed {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Appended<'p> {
     /// The offsets at which blocks begin, and when those were appended; ascending.
-    pub blocks: &'p [(u64, i64)],
+    blocks: &'p [(u64, i64)],
     /// How far ahead of that a timestamp may be.
-    pub future_max: Duration,
+    future_max: Duration,
+    /// A timestamp up to this is not too far ahead, whatever block it is in.
+    surely_ms: i64,
 }
 
-impl Appended<'_> {
+impl<'p> Appended<'p> {
+    pub fn new(blocks: &'p [(u64, i64)], future_max: Duration) -> Appended<'p> {
+        let oldest_ms = blocks.iter().map(|(_, at)| *at).min().unwrap_or(i64::MAX);
+        let future_max_ms = i64::try_from(future_max.as_millis()).unwrap_or(i64::MAX);
+        Appended {
+            blocks,
+            future_max,
+            surely_ms: oldest_ms.saturating_add(future_max_ms),
+        }
+    }
+
+    /// When a record was appended, or any later moment that its timestamp is not too far ahead of either.
+    fn of(&self, record: &RecordRef<'_>) -> i64 {
+        if record.timestamp_ms <= self.surely_ms {
+            return i64::MAX;
+        }
+        self.at(record.offset)
+    }
+
     fn at(&self, offset: u64) -> i64 {
         let behind = self.blocks.partition_point(|(begin, _)| *begin <= offset);
         self.blocks
@@ -354,7 +374,7 @@ impl<'a> Pass<'_, 'a> {
 
     /// Takes a record's time into account for a stage that keeps something.
     pub(super) fn observe(&mut self, stage: usize, record: &RecordRef<'_>) -> Result<(), Late> {
-        let appended_ms = self.appended.at(record.offset);
+        let appended_ms = self.appended.of(record);
         match &mut self.machinery.state[stage] {
             Some(state) => state.observe(record.timestamp_ms, appended_ms, self.appended.future_max),
             None => Ok(()),

@@ -32,10 +32,8 @@ impl Task {
             let taken: Vec<RecordRef<'_>> = records.by_ref().take(self.records_max).collect();
             let left = records.next();
             let source = self.readers[at].source;
-            let appended = Appended {
-                blocks: &fetched.appended(),
-                future_max: self.pipeline.plan.sources[source].future_max,
-            };
+            let blocks = fetched.appended();
+            let appended = Appended::new(&blocks, self.pipeline.plan.sources[source].future_max);
             let arena = std::mem::take(&mut self.arena);
             let outcome = self.pass(&arena, at, appended, |pass| pass.source(source, &taken));
             self.keep_arena(arena);

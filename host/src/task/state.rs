@@ -167,6 +167,9 @@ impl StageState {
     }
 
     fn note_closing(&mut self, before: StreamTime) {
+        if before == self.progress.now {
+            return;
+        }
         if let Some(window) = self
             .window
             .filter(|_| self.emits_on_close && self.progress.closed.is_none())

@@ -121,6 +121,32 @@ impl Window {
 
     /// The windows, open or closed, that a timestamp lies in.
     fn starts(&self, timestamp_ms: i64) -> Starts {
+        self.starts_near(timestamp_ms)
+            .unwrap_or_else(|| self.starts_anywhere(timestamp_ms))
+    }
+
+    /// [`Window::starts`] in numbers of 64 bits, which are enough but at the ends of time; `None` there.
+    fn starts_near(&self, timestamp_ms: i64) -> Option<Starts> {
+        let behind_ms = timestamp_ms.checked_sub(self.offset_ms)?.rem_euclid(self.advance_ms);
+        let last_ms = timestamp_ms.checked_sub(behind_ms)?;
+        if self.advance_ms == self.size_ms {
+            return Some(Starts {
+                next_ms: last_ms.max(self.offset_ms),
+                last_ms,
+                advance_ms: self.advance_ms,
+            });
+        }
+        // As many starts before the last as there is room for in what is left of the size.
+        let before = (self.size_ms - 1).checked_sub(behind_ms)?.div_euclid(self.advance_ms);
+        let first_ms = last_ms.checked_sub(before.checked_mul(self.advance_ms)?)?;
+        Some(Starts {
+            next_ms: first_ms.max(self.offset_ms),
+            last_ms,
+            advance_ms: self.advance_ms,
+        })
+    }
+
+    fn starts_anywhere(&self, timestamp_ms: i64) -> Starts {
         let (advance, offset) = (i128::from(self.advance_ms), i128::from(self.offset_ms));
         let timestamp = i128::from(timestamp_ms);
         let last = (timestamp - offset).div_euclid(advance) * advance + offset;

@@ -86,6 +86,22 @@ fn the_ends_of_time_are_no_trap() {
 }
 
 proptest! {
+    #[test]
+    fn starts_are_the_same_in_narrow_numbers(
+        timestamp_ms in prop_oneof![any::<i64>(), -1000i64..1000],
+        (size_ms, advance_ms, offset_ms) in prop_oneof![1i64..100, 1..=i64::MAX].prop_flat_map(|size| {
+            (Just(size), 1..=size).prop_flat_map(|(size, advance)| (Just(size), Just(advance), 0..advance))
+        }),
+    ) {
+        let window = Window { size_ms, advance_ms, offset_ms, grace_ms: 0 };
+        if let Some(near) = window.starts_near(timestamp_ms) {
+            let anywhere = window.starts_anywhere(timestamp_ms);
+            prop_assert!(near == anywhere || near.next_ms > near.last_ms && anywhere.next_ms > anywhere.last_ms);
+        }
+    }
+}
+
+proptest! {
     /// By the definition, window by window.
     #[test]
     fn windows_are_those_of_the_definition(

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use millstream::cli::run::work;
 use millstream::connect::{EmbeddedLog, TopicPartition};
-use millstream::control::{Host, HostOptions, PluginCatalog};
+use millstream::control::{Host, PluginCatalog};
 use millstream::limits::PAUSED_TIME_MAX;
 use millstream::record::Record;
-use millstream_tests::{append, cache, make_topic, open, plugin, program, resident_bytes};
+use millstream_tests::measure::{cpu_s, median, options, run_parts, run_pipeline};
+use millstream_tests::{append, make_topic, open, plugin, resident_bytes};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -24,38 +25,13 @@ use by_hand::{Native, native_branch, native_enrich, native_splice, run_native};
 const TURNS: usize = 5;
 
 fn main() {
-    // `cargo bench` hands on its own `--bench`; a name picks one part.
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let parts: [(&str, fn()); 5] = [
+    run_parts(&[
         ("pipelines", pipelines),
         ("log", log),
         ("idle", idle),
         ("records", records),
         ("growth", growth),
-    ];
-    for (name, part) in parts {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
-            part();
-        }
-    }
-}
-
-/// Processor time of this process so far, all threads, seconds.
-fn cpu_s() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn options(dir: &Path) -> HostOptions {
-    let mut options = HostOptions::new(dir.to_owned()).expect("a program has a path");
-    options.compiler = program();
-    options.cache_dir = cache();
-    options
+    ]);
 }
 
 /// A ride as its JSON of about 430 bytes: all 18 columns.
@@ -103,15 +79,6 @@ fn fill(
         left -= records.len() as u64;
         partition = (partition + 1) % partitions;
     }
-}
-
-/// Runs one pipeline on a host's log to its end; processor seconds and seconds.
-fn run_pipeline(host: &mut Host, catalog: &PluginCatalog, file: &Path) -> (f64, f64) {
-    let (_, plan) = millstream::pipeline::load(file, &|_| None, catalog).expect("a right file");
-    let (cpu, clock) = (cpu_s(), Instant::now());
-    host.start(plan, catalog).expect("it starts");
-    work(host, &AtomicBool::new(false), true, PAUSED_TIME_MAX).expect("nothing pauses it");
-    (cpu_s() - cpu, clock.elapsed().as_secs_f64())
 }
 
 fn pipeline_file(dir: &Path, name: &str, plugin_name: &str, to: &str) -> PathBuf {

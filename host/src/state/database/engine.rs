@@ -184,7 +184,7 @@ fn open_database(path: &Path, cache_bytes: u64, made: bool) -> fjall::Result<(Da
     let db = Database::builder(path)
         .cache_size(cache_bytes)
         .max_journaling_size(128 << 20)
-        .worker_threads(2)
+        .worker_threads(1)
         .open()?;
     let meta = db.keyspace("meta", || {
         KeyspaceCreateOptions::default().max_memtable_size(META_MEMTABLE_BYTES)
