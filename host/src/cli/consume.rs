@@ -60,7 +60,12 @@ pub fn run(args: Args) -> miette::Result<()> {
 }
 
 /// Writes a record of a changelog with its fields; whether it is one.
-fn write_row(lines: &mut Vec<u8>, rows: Option<&RowReader<'_>>, place: &TopicPartition, record: &RecordRef<'_>) -> bool {
+fn write_row(
+    lines: &mut Vec<u8>,
+    rows: Option<&RowReader<'_>>,
+    place: &TopicPartition,
+    record: &RecordRef<'_>,
+) -> bool {
     let (Some(rows), Some(key)) = (rows, record.key) else {
         return false;
     };

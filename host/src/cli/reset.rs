@@ -10,9 +10,7 @@ use super::DataDir;
 use super::from::From;
 use super::state::Store;
 use super::table::{count, plural, print};
-use crate::connect::{
-    self, GroupDescription, GroupOffset, OpenBroker, TopicDescription, TopicPartition, TopicRole,
-};
+use crate::connect::{self, GroupDescription, GroupOffset, OpenBroker, TopicDescription, TopicPartition, TopicRole};
 use crate::pipeline::suggest;
 
 /// Arguments of `millstream reset`.
@@ -20,10 +18,12 @@ use crate::pipeline::suggest;
 /// Says what it will do, asks, and does it: the sources are read again from another place, and what the pipeline keeps is
 /// dropped. What it has written to its outputs stays, and comes again behind that.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The local stores go first; then, in one commit, changelogs and internal topics go and the offsets move. \
+#[command(
+    after_help = "The local stores go first; then, in one commit, changelogs and internal topics go and the offsets move. \
     Whatever ends it in between, running it again finishes it, and until then nothing is lost: the stores are made again \
     from their changelogs, or the pipeline says that it has to be reset.\n\n\
-    A pipeline that runs has to be stopped first. Exits with 1 where nothing was done.")]
+    A pipeline that runs has to be stopped first. Exits with 1 where nothing was done."
+)]
 pub struct Args {
     /// The pipeline's name, which is its consumer group's too
     pipeline: String,
@@ -159,24 +159,54 @@ impl Plan {
                 std::cmp::Ordering::Equal => "stays where it is".into(),
             };
             let from = moved.from.map_or("the start".to_owned(), |from| from.to_string());
-            rows.push(vec!["source".into(), moved.place.to_string(), format!("{from} → {}", moved.to), what]);
+            rows.push(vec![
+                "source".into(),
+                moved.place.to_string(),
+                format!("{from} → {}", moved.to),
+                what,
+            ]);
         }
         for (store, rows_there) in &self.stores {
-            let what = if self.keep_state { "kept" } else { "dropped, with its changelog" };
-            rows.push(vec!["store".into(), store.label(), plural_count(*rows_there, "row"), what.into()]);
+            let what = if self.keep_state {
+                "kept"
+            } else {
+                "dropped, with its changelog"
+            };
+            rows.push(vec![
+                "store".into(),
+                store.label(),
+                plural_count(*rows_there, "row"),
+                what.into(),
+            ]);
         }
         for topic in &self.internal {
             let what = if self.keep_state { "kept" } else { "dropped" };
-            let records: u64 = topic.partition_ranges.iter().map(|range| range.next_offset - range.first_offset).sum();
-            rows.push(vec!["internal topic".into(), topic.spec.name.clone(), plural_count(records, "record"), what.into()]);
+            let records: u64 = topic
+                .partition_ranges
+                .iter()
+                .map(|range| range.next_offset - range.first_offset)
+                .sum();
+            rows.push(vec![
+                "internal topic".into(),
+                topic.spec.name.clone(),
+                plural_count(records, "record"),
+                what.into(),
+            ]);
         }
         if rows.is_empty() {
             rows.push(vec!["nothing".into()]);
         }
         print(&["what", "name", "now", "then"], rows.into_iter())?;
         eprintln!("\nIts outputs and its dead-letter queue stay as they are: new results come behind them.");
-        if self.keep_state && self.moves.iter().any(|moved| moved.from.is_some_and(|from| from > moved.to)) {
-            eprintln!("What is kept stays: records that are read again count again, and for closed windows they are late.");
+        if self.keep_state
+            && self
+                .moves
+                .iter()
+                .any(|moved| moved.from.is_some_and(|from| from > moved.to))
+        {
+            eprintln!(
+                "What is kept stays: records that are read again count again, and for closed windows they are late."
+            );
         }
         Ok(())
     }

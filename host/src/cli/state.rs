@@ -15,10 +15,12 @@ use crate::state::{FoundRow, KeyFilter, RowQuery, RowReader};
 ///
 /// Reads what was committed last, of a folder that nobody holds and of a running host too, which is not slowed by it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Rows come in the order of their windows and keys. Those of closed windows, and those past their time \
+#[command(
+    after_help = "Rows come in the order of their windows and keys. Those of closed windows, and those past their time \
     to live, are not shown. With -o json a row is an object on a line of its own: `key` is the text of a group's key, or \
     an object of a store's key fields (`key_base64` where the key is no text), `value` has the fields, `timestamp` says \
-    when the row was written, of a group the latest of its records.")]
+    when the row was written, of a group the latest of its records."
+)]
 pub struct Args {
     /// The pipeline's name [default: list the stores of all]
     pipeline: Option<String>,
@@ -89,7 +91,11 @@ impl Store {
     /// What people call it.
     pub fn label(&self) -> String {
         match &*self.role {
-            TopicRole::Changelog { stage, store: Some(store), .. } => format!("{stage}.{store}"),
+            TopicRole::Changelog {
+                stage,
+                store: Some(store),
+                ..
+            } => format!("{stage}.{store}"),
             TopicRole::Changelog { stage, .. } | TopicRole::Repartition { stage, .. } => stage.clone(),
         }
     }
@@ -161,7 +167,11 @@ fn suggest_store(name: &str, stores: &[&Store], labels: &[String]) -> String {
 
 fn query(args: &Args, store: &Store, reader: &RowReader<'_>) -> miette::Result<RowQuery> {
     if args.window.is_some() && reader.schema().window_size_ms.is_none() {
-        return Err(miette!(help = "leave out --window", "the store {:?} has no windows", store.label()));
+        return Err(miette!(
+            help = "leave out --window",
+            "the store {:?} has no windows",
+            store.label()
+        ));
     }
     let keys = match (&args.key, &args.prefix) {
         (Some(key), _) => reader.one_key(key),
@@ -209,16 +219,35 @@ fn list(broker: &OpenBroker, stores: &[&Store], format: OutputFormat) -> miette:
             human_bytes(size.bytes),
             store.topic.spec.partitions.to_string(),
             store.schema().map(key_text).unwrap_or_default(),
-            store.schema().map(|schema| fields_text(&schema.value)).unwrap_or_default(),
+            store
+                .schema()
+                .map(|schema| fields_text(&schema.value))
+                .unwrap_or_default(),
             store.topic.spec.name.clone(),
         ]
     });
-    print(&["pipeline", "store", "rows", "local bytes", "partitions", "key", "value", "changelog"], rows)
+    print(
+        &[
+            "pipeline",
+            "store",
+            "rows",
+            "local bytes",
+            "partitions",
+            "key",
+            "value",
+            "changelog",
+        ],
+        rows,
+    )
 }
 
 /// What identifies rows: fields, or a group's key and window.
 pub(super) fn key_text(schema: &StoreSchema) -> String {
-    let mut text = if schema.key.is_empty() { "the record's key".to_owned() } else { fields_text(&schema.key) };
+    let mut text = if schema.key.is_empty() {
+        "the record's key".to_owned()
+    } else {
+        fields_text(&schema.key)
+    };
     if let Some(size_ms) = schema.window_size_ms {
         text += &format!(", {} window", human_duration(size_ms.unsigned_abs()));
     }
@@ -227,7 +256,14 @@ pub(super) fn key_text(schema: &StoreSchema) -> String {
 
 /// Fields with their types.
 pub(super) fn fields_text(fields: &[Field]) -> String {
-    let field = |field: &Field| format!("{}: {}{}", field.name, field.field_type, if field.optional { "?" } else { "" });
+    let field = |field: &Field| {
+        format!(
+            "{}: {}{}",
+            field.name,
+            field.field_type,
+            if field.optional { "?" } else { "" }
+        )
+    };
     fields.iter().map(field).collect::<Vec<_>>().join(", ")
 }
 
@@ -257,7 +293,10 @@ fn show_table(broker: &OpenBroker, reader: &RowReader<'_>, query: &RowQuery, lef
     let windowed = schema.window_size_ms.is_some();
     let mut header = Vec::new();
     if windowed {
-        header.extend([("window start".to_owned(), Alignment::Left), ("window end".to_owned(), Alignment::Left)]);
+        header.extend([
+            ("window start".to_owned(), Alignment::Left),
+            ("window end".to_owned(), Alignment::Left),
+        ]);
     }
     if schema.key.is_empty() {
         header.push(("key".to_owned(), Alignment::Left));

@@ -65,7 +65,11 @@ impl Streamed {
             *width = (*width).max(cell.chars().count());
         }
         self.rows.push(row);
-        if self.rows.len() < WIDTH_ROWS { Ok(()) } else { self.finish() }
+        if self.rows.len() < WIDTH_ROWS {
+            Ok(())
+        } else {
+            self.finish()
+        }
     }
 
     /// Writes what was not written yet.
@@ -163,7 +167,9 @@ mod tests {
             table.push(vec![key.into(), n.into()]).expect("nothing is written yet");
         }
         assert_eq!(table.text(), "KEY          N\na\\nb         7\nlong one  1200\n");
-        table.push(vec!["c".into(), "1".into()]).expect("nothing is written yet");
+        table
+            .push(vec!["c".into(), "1".into()])
+            .expect("nothing is written yet");
         assert_eq!(table.text(), "c            1\n", "the header is there once");
         assert_eq!(one_line(&"ü".repeat(81)), format!("{}…", "ü".repeat(80)));
     }

@@ -188,7 +188,10 @@ fn role(topic: &TopicDescription) -> String {
             text += &format!("  grace  {}\n", human_duration(schema.window_grace_ms.unsigned_abs()));
         }
         if schema.time_to_live_ms > 0 {
-            text += &format!("  lives  {} from when a row was written\n", human_duration(schema.time_to_live_ms));
+            text += &format!(
+                "  lives  {} from when a row was written\n",
+                human_duration(schema.time_to_live_ms)
+            );
         }
     }
     text

@@ -38,7 +38,9 @@ fn moment(text: &str) -> Result<Option<i64>, String> {
     }
     match text.parse()? {
         From(Position::Timestamp(ms)) => Ok(Some(ms)),
-        _ => Err(format!("`{text}` is no moment: a time ago like `-1h`, or a time like `2024-05-01T12:00:00Z`")),
+        _ => Err(format!(
+            "`{text}` is no moment: a time ago like `-1h`, or a time like `2024-05-01T12:00:00Z`"
+        )),
     }
 }
 
@@ -52,7 +54,10 @@ mod tests {
         assert_eq!("..".parse(), span(None, None));
         assert_eq!("1970-01-01T00:00:01Z..".parse(), span(Some(1000), None));
         assert_eq!("..1970-01-01T00:00:02.5Z".parse(), span(None, Some(2500)));
-        assert_eq!("1970-01-01T00:00:01Z..1970-01-01T00:00:02Z".parse(), span(Some(1000), Some(2000)));
+        assert_eq!(
+            "1970-01-01T00:00:01Z..1970-01-01T00:00:02Z".parse(),
+            span(Some(1000), Some(2000))
+        );
         let ago: Span = "-2h..-1h".parse().expect("two moments");
         assert_eq!(ago.to_ms.zip(ago.from_ms).map(|(to, from)| to - from), Some(3_600_000));
         for (text, said) in [

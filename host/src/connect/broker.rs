@@ -2,8 +2,8 @@
 
 use super::socket::{Client, Server, serve_command};
 use super::{
-    Assignment, Commit, CommitError, Committed, EmbeddedLog, Fetched, GroupDescription, GroupOffset, LogError, OpenError, Options,
-    Position, TopicDescription, TopicPartition, TopicSpec,
+    Assignment, Commit, CommitError, Committed, EmbeddedLog, Fetched, GroupDescription, GroupOffset, LogError,
+    OpenError, Options, Position, TopicDescription, TopicPartition, TopicSpec,
 };
 use crate::state::{LocalState, StateAccess};
 use std::ops::Deref;

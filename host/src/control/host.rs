@@ -118,7 +118,9 @@ pub enum HostError {
         wanted: u32,
     },
     /// A topic has the name of one of the pipeline's own.
-    #[error("pipeline {pipeline:?} keeps a topic {topic:?} for itself, and there is another one of this name: rename one")]
+    #[error(
+        "pipeline {pipeline:?} keeps a topic {topic:?} for itself, and there is another one of this name: rename one"
+    )]
     TopicTaken {
         /// The pipeline's name.
         pipeline: String,
@@ -292,7 +294,9 @@ impl Host {
             Some(self.backend()?)
         };
         let partitions = |topic: &str| self.partitions(topic);
-        let runtime = Arc::new(PipelineRuntime::new(plan, configured, logs, stores, backend, partitions)?);
+        let runtime = Arc::new(PipelineRuntime::new(
+            plan, configured, logs, stores, backend, partitions,
+        )?);
         let mut tasks = Vec::new();
         for sources in &runtime.plan.subtopologies {
             let count = sources
@@ -345,13 +349,7 @@ impl Host {
     }
 
     /// A topic of the pipeline's own, or what is there already under its name.
-    fn make_internal_topic(
-        &self,
-        plan: &Plan,
-        topic: &str,
-        partitions: u32,
-        role: TopicRole,
-    ) -> Result<(), HostError> {
+    fn make_internal_topic(&self, plan: &Plan, topic: &str, partitions: u32, role: TopicRole) -> Result<(), HostError> {
         let Ok(there) = self.log.topic(topic) else {
             let spec = TopicSpec {
                 role: Some(Arc::new(role)),

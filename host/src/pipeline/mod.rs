@@ -37,8 +37,8 @@ pub use plan::{
     Feed, Origin, Plan, PlannedBranch, PlannedSink, PlannedSource, PlannedStage, Repartition, RepartitionFeed,
     StageEntry, StateLimits, WINDOW_BOUNDS,
 };
-pub(crate) use problem::{nearest, suggest};
 pub use problem::{Label, Problem, Report};
+pub(crate) use problem::{nearest, suggest};
 pub use quantity::{duration, size};
 pub use spanned::{Span, Spanned};
 pub use topic::{changelog_topic, check_topic_name, repartition_topic};

@@ -29,13 +29,18 @@ const NOTED_KEY_BYTES_MAX: usize = 256;
 pub(crate) fn first_open(window: Option<Window>, progress: &Progress) -> i64 {
     let Some(window) = window else { return i64::MIN };
     let open = window.first_open(progress.now);
-    progress.closed.as_ref().map_or(open, |closed| closed.before_ms.min(open))
+    progress
+        .closed
+        .as_ref()
+        .map_or(open, |closed| closed.before_ms.min(open))
 }
 
 impl Closed {
     /// Whether it can be noted as it is: groups with long keys are closed with those behind them.
     pub fn can_be_noted(&self) -> bool {
-        self.after.as_ref().is_none_or(|after| after.len() <= NOTED_KEY_BYTES_MAX)
+        self.after
+            .as_ref()
+            .is_none_or(|after| after.len() <= NOTED_KEY_BYTES_MAX)
     }
 }
 
@@ -51,7 +56,9 @@ impl Notes {
             return;
         };
         for (stage, value) in stages {
-            let Some(progress) = read_progress(&value) else { continue };
+            let Some(progress) = read_progress(&value) else {
+                continue;
+            };
             let known = self.0.entry(stage).or_default();
             if progress.now > known.now || progress.now == known.now && further(&progress, known) {
                 *known = progress;
@@ -157,7 +164,14 @@ mod tests {
     #[test]
     fn of_several_notes_the_furthest_counts() {
         let mut notes = Notes::default();
-        for metadata in [r#"{"a":5}"#, "", "no json", r#"{"a":[9,1,"00"]}"#, r#"{"a":[9,1]}"#, r#"{"a":3,"b":"x"}"#] {
+        for metadata in [
+            r#"{"a":5}"#,
+            "",
+            "no json",
+            r#"{"a":[9,1,"00"]}"#,
+            r#"{"a":[9,1]}"#,
+            r#"{"a":3,"b":"x"}"#,
+        ] {
             notes.read(metadata);
         }
         assert_eq!(notes.progress("a"), progress(9, Some((1, Some(&[0])))));

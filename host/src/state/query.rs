@@ -156,7 +156,10 @@ enum Past {
     /// Windows that start before this.
     WindowsBefore(i64),
     /// Rows that were written so long before this.
-    WrittenBefore { now_ms: i64, time_to_live_ms: i64 },
+    WrittenBefore {
+        now_ms: i64,
+        time_to_live_ms: i64,
+    },
 }
 
 impl Past {
@@ -172,7 +175,10 @@ impl Past {
             return Past::WindowsBefore(first_open(Some(window), &progress));
         }
         match (progress.now.get(), i64::try_from(schema.time_to_live_ms)) {
-            (Some(now_ms), Ok(time_to_live_ms @ 1..)) => Past::WrittenBefore { now_ms, time_to_live_ms },
+            (Some(now_ms), Ok(time_to_live_ms @ 1..)) => Past::WrittenBefore {
+                now_ms,
+                time_to_live_ms,
+            },
             _ => Past::Never,
         }
     }
@@ -181,23 +187,24 @@ impl Past {
         match self {
             Past::Never => false,
             Past::WindowsBefore(first) => read_start(key).is_some_and(|(start, _)| start < first),
-            Past::WrittenBefore { now_ms, time_to_live_ms } => RowRef::parse(row)
-                .is_some_and(|row| row.timestamp_ms.saturating_add(time_to_live_ms) <= now_ms),
+            Past::WrittenBefore {
+                now_ms,
+                time_to_live_ms,
+            } => RowRef::parse(row).is_some_and(|row| row.timestamp_ms.saturating_add(time_to_live_ms) <= now_ms),
         }
     }
 }
 
-fn show(
-    state: &LocalState,
-    query: &RowQuery,
-    visit: &mut dyn FnMut(FoundRow<'_>) -> bool,
-) -> Result<(), QueryError> {
+fn show(state: &LocalState, query: &RowQuery, visit: &mut dyn FnMut(FoundRow<'_>) -> bool) -> Result<(), QueryError> {
     let log = &**state.log();
     let topic = log.topic(&query.changelog)?.spec;
     let schema = match topic.role.as_deref() {
-        Some(TopicRole::Changelog { pipeline, stage, schemas, .. }) => {
-            schemas.last().map(|schema| (pipeline.as_str(), stage.as_str(), schema))
-        }
+        Some(TopicRole::Changelog {
+            pipeline,
+            stage,
+            schemas,
+            ..
+        }) => schemas.last().map(|schema| (pipeline.as_str(), stage.as_str(), schema)),
         _ => None,
     };
     let Some((pipeline, stage, schema)) = schema else {
@@ -222,12 +229,13 @@ fn show(
     let mut next: BinaryHeap<Reverse<(Bytes, u32, Bytes)>> = BinaryHeap::new();
     for (partition, store) in stores.iter().enumerate() {
         let past = Past::of(schema, &notes[partition], stage);
-        let mut rows = store.rows(&range, move |key, row| past.holds(key, row) || !query.wants(key, windowed))?;
+        let mut rows = store.rows(&range, move |key, row| {
+            past.holds(key, row) || !query.wants(key, windowed)
+        })?;
         let partition = partition as u32;
         let after = query.after.as_ref();
-        let is_before = |key: &Bytes| {
-            after.is_some_and(|(after, place)| (&key[..], partition) <= (after.as_slice(), *place))
-        };
+        let is_before =
+            |key: &Bytes| after.is_some_and(|(after, place)| (&key[..], partition) <= (after.as_slice(), *place));
         let first = rows.find(|row| row.as_ref().map_or(true, |(key, _)| !is_before(key)));
         if let Some((key, row)) = first.transpose()? {
             next.push(Reverse((key, partition, row)));
@@ -254,7 +262,10 @@ fn show(
 fn notes(log: &EmbeddedLog, pipeline: &str, partitions: u32) -> Result<Vec<Notes>, LogError> {
     let mut notes: Vec<Notes> = (0..partitions).map(|_| Notes::default()).collect();
     let groups = log.groups()?;
-    let offsets = groups.iter().filter(|group| group.group == pipeline).flat_map(|group| &group.partitions);
+    let offsets = groups
+        .iter()
+        .filter(|group| group.group == pipeline)
+        .flat_map(|group| &group.partitions);
     for offset in offsets {
         if let Some(notes) = notes.get_mut(offset.partition as usize) {
             notes.read(&offset.metadata);
@@ -301,7 +312,11 @@ impl RowQuery {
     }
 
     fn wants(&self, key: &[u8], windowed: bool) -> bool {
-        let key = if windowed { key.get(WINDOW_BYTES..).unwrap_or_default() } else { key };
+        let key = if windowed {
+            key.get(WINDOW_BYTES..).unwrap_or_default()
+        } else {
+            key
+        };
         match &self.keys {
             KeyFilter::All => true,
             KeyFilter::Is(wanted) => key == wanted.as_slice(),

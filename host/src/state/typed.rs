@@ -135,7 +135,12 @@ impl<'r> RowReader<'r> {
             },
             KeyFields::Fields(columns) => {
                 out.extend_from_slice(b"\"key\":");
-                let cells = self.last.key.iter().zip(columns).map(|(field, column)| (field, column.cell(field.field_type, 0)));
+                let cells = self
+                    .last
+                    .key
+                    .iter()
+                    .zip(columns)
+                    .map(|(field, column)| (field, column.cell(field.field_type, 0)));
                 write_object(cells, out);
             }
         }
@@ -195,7 +200,11 @@ impl<'r> RowReader<'r> {
             key.truncate(key.len() - 2);
             return Ok(KeyFilter::StartsWith(key));
         }
-        let values = if several { values(fields, text)? } else { vec![text.to_owned()] };
+        let values = if several {
+            values(fields, text)?
+        } else {
+            vec![text.to_owned()]
+        };
         Ok(KeyFilter::StartsWith(encode(&fields[..values.len()], &values)?))
     }
 }
@@ -255,29 +264,50 @@ fn write_object<'f>(cells: impl Iterator<Item = (&'f Field, Cell<'f>)>, out: &mu
 }
 
 fn names(fields: &[Field]) -> String {
-    fields.iter().map(|field| format!("{}: {}", field.name, field.field_type)).collect::<Vec<_>>().join(", ")
+    fields
+        .iter()
+        .map(|field| format!("{}: {}", field.name, field.field_type))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The fields of a key that are written as a JSON array, or as an object, from the first on.
 fn values(fields: &[Field], text: &str) -> Result<Vec<String>, String> {
     use serde_json::Value;
-    let wrong = || format!("the key has several fields ({}): give a JSON array or object of them", names(fields));
+    let wrong = || {
+        format!(
+            "the key has several fields ({}): give a JSON array or object of them",
+            names(fields)
+        )
+    };
     let plain = |value: &Value, field: &Field| match value {
         Value::Null => Err(format!("the field {:?} of a key is never null", field.name)),
         Value::String(text) if field.field_type != FieldType::Json => Ok(text.clone()),
         value => Ok(value.to_string()),
     };
     match serde_json::from_str::<Value>(text).map_err(|_| wrong())? {
-        Value::Array(values) if values.len() <= fields.len() => {
-            values.iter().zip(fields).map(|(value, field)| plain(value, field)).collect()
-        }
-        Value::Array(values) => Err(format!("{} values are given, but the key has {}: {}", values.len(), fields.len(), names(fields))),
+        Value::Array(values) if values.len() <= fields.len() => values
+            .iter()
+            .zip(fields)
+            .map(|(value, field)| plain(value, field))
+            .collect(),
+        Value::Array(values) => Err(format!(
+            "{} values are given, but the key has {}: {}",
+            values.len(),
+            fields.len(),
+            names(fields)
+        )),
         Value::Object(values) => {
-            if let Some(unknown) = values.keys().find(|name| fields.iter().all(|field| field.name != **name)) {
+            if let Some(unknown) = values
+                .keys()
+                .find(|name| fields.iter().all(|field| field.name != **name))
+            {
                 return Err(format!("the key has no field {unknown:?}; it has {}", names(fields)));
             }
             let first = fields.iter().map_while(|field| Some((values.get(&field.name)?, field)));
-            let found: Vec<String> = first.map(|(value, field)| plain(value, field)).collect::<Result<_, _>>()?;
+            let found: Vec<String> = first
+                .map(|(value, field)| plain(value, field))
+                .collect::<Result<_, _>>()?;
             if found.len() < values.len() {
                 return Err(format!("the first fields of the key are needed: {}", names(fields)));
             }
@@ -292,7 +322,12 @@ fn encode(fields: &[Field], values: &[String]) -> Result<Vec<u8>, String> {
     use base64::Engine;
     let mut columns = Vec::with_capacity(values.len());
     for (field, text) in fields.iter().zip(values) {
-        let none = || format!("{text:?} is no {} (the field {:?} of the key)", field.field_type, field.name);
+        let none = || {
+            format!(
+                "{text:?} is no {} (the field {:?} of the key)",
+                field.field_type, field.name
+            )
+        };
         let bytes;
         let cell = match field.field_type {
             FieldType::Boolean => Cell::Boolean(text.parse().map_err(|_| none())?),

@@ -137,7 +137,9 @@ impl<'a> Pass<'_, 'a> {
         let added = if is_whole {
             table
         } else {
-            let fields = self.pipeline.stages[stage].configured.signature().inputs[entry.input as usize].fields.iter();
+            let fields = self.pipeline.stages[stage].configured.signature().inputs[entry.input as usize]
+                .fields
+                .iter();
             let types: Vec<FieldType> = fields.map(|mapped| mapped.field.field_type).collect();
             gathered = gather(&types, table, members.iter().map(|member| member.row as usize));
             &gathered
@@ -167,11 +169,24 @@ impl<'a> Pass<'_, 'a> {
             }
         };
         let refused = self.refuse(stage, rows, members, &accumulated.failed);
-        let too_large = self.store(stage, rows, members, &groups, &keys, &kept, &accumulated.accumulators, &refused);
+        let too_large = self.store(
+            stage,
+            rows,
+            members,
+            &groups,
+            &keys,
+            &kept,
+            &accumulated.accumulators,
+            &refused,
+        );
         if let Some(message) = too_large {
             // The groups are as before; which row made one too large is found as for a call that fails.
             if single_row {
-                self.fail(stage, &rows[first.row as usize], &cause(Reason::Refused, "state", &message));
+                self.fail(
+                    stage,
+                    &rows[first.row as usize],
+                    &cause(Reason::Refused, "state", &message),
+                );
                 return Ok(());
             }
             let middle = members[members.len() / 2].row.max(first.row + 1);
@@ -203,17 +218,28 @@ impl<'a> Pass<'_, 'a> {
         let start = runtime.configured.accumulator().map(|accumulator| &accumulator.start);
         let mut columns = shape.columns(keys.len());
         let mut times = Vec::with_capacity(keys.len());
-        let state = self.machinery.state[stage].as_ref().expect("an aggregator keeps its groups");
+        let state = self.machinery.state[stage]
+            .as_ref()
+            .expect("an aggregator keeps its groups");
         let mut stores = state.stores();
         let store = &mut stores.stores[0];
         for (at, key) in keys.iter().enumerate() {
-            match store.get(key, state.progress.now).map_err(|error| down(error.to_string()))? {
+            match store
+                .get(key, state.progress.now)
+                .map_err(|error| down(error.to_string()))?
+            {
                 Some(row) => {
                     let time = shape.read(row, at, &mut columns);
                     times.push(Some(time.map_err(|error| down(error.to_string()))?));
                 }
                 None => {
-                    push_row(&shape.value, start.expect("an aggregator has a start"), 0, at, &mut columns);
+                    push_row(
+                        &shape.value,
+                        start.expect("an aggregator has a start"),
+                        0,
+                        at,
+                        &mut columns,
+                    );
                     times.push(None);
                 }
             }
@@ -246,7 +272,11 @@ impl<'a> Pass<'_, 'a> {
             refused[failure.row as usize] = true;
             let row = members[failure.row as usize].row;
             if told.replace(row) != Some(row) {
-                self.fail(stage, &rows[row as usize], &cause(Reason::Refused, "refused", &failure.message));
+                self.fail(
+                    stage,
+                    &rows[row as usize],
+                    &cause(Reason::Refused, "refused", &failure.message),
+                );
             }
         }
         refused
@@ -273,7 +303,9 @@ impl<'a> Pass<'_, 'a> {
                 *newest = (*newest).max(Some(time));
             }
         }
-        let state = self.machinery.state[stage].as_mut().expect("an aggregator keeps its groups");
+        let state = self.machinery.state[stage]
+            .as_mut()
+            .expect("an aggregator keeps its groups");
         state.begin_call();
         let shape = self.pipeline.stages[stage].stores[0].clone();
         let mut stores = state.stores();
@@ -297,7 +329,9 @@ impl<'a> Pass<'_, 'a> {
     /// The groups of these keys as they are now, each with the offset of what changed it.
     fn results_of(&mut self, stage: usize, keys: &[(&'a [u8], u64)]) -> Result<Vec<Group>, PassError> {
         let runtime = &self.pipeline.stages[stage];
-        let state = self.machinery.state[stage].as_ref().expect("an aggregator keeps its groups");
+        let state = self.machinery.state[stage]
+            .as_ref()
+            .expect("an aggregator keeps its groups");
         let mut stores = state.stores();
         let mut groups = Vec::with_capacity(keys.len());
         for &(key, offset) in keys {
@@ -321,7 +355,9 @@ impl<'a> Pass<'_, 'a> {
             if self.pipeline.stages[stage].aggregates != Some(Emit::Update) {
                 continue;
             }
-            let Some(state) = &self.machinery.state[stage] else { continue };
+            let Some(state) = &self.machinery.state[stage] else {
+                continue;
+            };
             let changed = state.stores().stores[0].changed();
             let groups = changed.into_iter().map(|(key, row)| Group { key, row, offset: 0 });
             let groups: Vec<_> = groups.collect();
@@ -359,8 +395,12 @@ impl<'a> Pass<'_, 'a> {
         let Some(closed) = state.progress.closed.clone() else {
             return Ok(true);
         };
-        let before = state.window.map_or(i64::MIN, |window| window.first_open(state.progress.now));
-        let next = state.stores().stores[0].next_window(closed.before_ms, before).map_err(down)?;
+        let before = state
+            .window
+            .map_or(i64::MIN, |window| window.first_open(state.progress.now));
+        let next = state.stores().stores[0]
+            .next_window(closed.before_ms, before)
+            .map_err(down)?;
         let Some(start) = next else {
             state.progress.closed = None;
             return Ok(true);
@@ -371,7 +411,9 @@ impl<'a> Pass<'_, 'a> {
             let Some(state) = &self.machinery.state[stage] else {
                 return Ok(true);
             };
-            let rows = state.stores().stores[0].window_rows(&mut cursor, BATCH_ROWS_MAX).map_err(down)?;
+            let rows = state.stores().stores[0]
+                .window_rows(&mut cursor, BATCH_ROWS_MAX)
+                .map_err(down)?;
             let last = rows.last().map(|(key, _)| key.clone());
             let offset = self.last_offset;
             let groups: Vec<_> = rows.into_iter().map(|(key, row)| Group { key, row, offset }).collect();

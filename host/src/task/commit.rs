@@ -7,9 +7,9 @@ use std::time::Instant;
 use super::pass::PassError;
 use super::scheduler::Next;
 use super::state::StageState;
-use crate::state::notes::Notes;
 use super::task::{Task, TaskError};
 use crate::connect::{Append, Commit, CommitError, Committed, GroupOffset};
+use crate::state::notes::Notes;
 
 /// A commit that was handed over.
 pub(super) struct Committing {
@@ -119,7 +119,10 @@ impl Task {
         let Some(outcome) = outcome.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return Ok(Some(Next::Wait(None)));
         };
-        let changes = self.committing.take().map_or(Vec::new(), |committing| committing.changes);
+        let changes = self
+            .committing
+            .take()
+            .map_or(Vec::new(), |committing| committing.changes);
         let committed = match outcome {
             Ok(committed) => committed,
             Err(error) => {
@@ -170,7 +173,13 @@ impl Task {
     pub(super) fn is_over(&self) -> bool {
         let memory_bytes_max = self.pipeline.store_memory_bytes_max;
         let mut states = self.machinery.state.iter().flatten();
-        states.any(|state| state.stores().stores.iter().any(|store| store.is_over(memory_bytes_max)))
+        states.any(|state| {
+            state
+                .stores()
+                .stores
+                .iter()
+                .any(|store| store.is_over(memory_bytes_max))
+        })
     }
 }
 

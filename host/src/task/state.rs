@@ -146,7 +146,10 @@ impl StageState {
     }
 
     fn note_closing(&mut self, before: StreamTime) {
-        if let Some(window) = self.window.filter(|_| self.emits_on_close && self.progress.closed.is_none()) {
+        if let Some(window) = self
+            .window
+            .filter(|_| self.emits_on_close && self.progress.closed.is_none())
+        {
             let (before_ms, now_ms) = (window.first_open(before), window.first_open(self.progress.now));
             if before_ms < now_ms {
                 self.progress.closed = Some(Closed { before_ms, after: None });
@@ -279,7 +282,9 @@ impl Stores for Lent {
         bytes_max: usize,
     ) -> Result<Scanned, StoresError> {
         let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let StageStores { stores, now, key, row, .. } = &mut *shared;
+        let StageStores {
+            stores, now, key, row, ..
+        } = &mut *shared;
         let store = &mut stores[store];
         let shape = store.shape().clone();
         key.clear();
@@ -330,7 +335,10 @@ fn key_of(shape: &StoreShape, keys: &Table, row: usize, out: &mut Vec<u8>) -> Re
     write_key(&shape.key, keys, row, out);
     if out.len() > KEY_BYTES_MAX {
         let bytes = out.len();
-        let what = format!("the store {:?}: a key of {bytes} bytes, but {KEY_BYTES_MAX} is the limit", shape.label);
+        let what = format!(
+            "the store {:?}: a key of {bytes} bytes, but {KEY_BYTES_MAX} is the limit",
+            shape.label
+        );
         return Err(StoresError::Row(what));
     }
     Ok(())
@@ -340,7 +348,10 @@ fn key_of(shape: &StoreShape, keys: &Table, row: usize, out: &mut Vec<u8>) -> Re
 pub(super) fn check_row(shape: &StoreShape, row: &[u8]) -> Result<(), StoresError> {
     if row.len() > ROW_BYTES_MAX {
         let bytes = row.len();
-        let what = format!("the store {:?}: a row of {bytes} bytes, but {ROW_BYTES_MAX} is the limit", shape.label);
+        let what = format!(
+            "the store {:?}: a row of {bytes} bytes, but {ROW_BYTES_MAX} is the limit",
+            shape.label
+        );
         return Err(StoresError::Row(what));
     }
     Ok(())

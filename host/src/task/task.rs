@@ -16,11 +16,11 @@ use super::pass::Machinery;
 use super::pipeline::{PipelineRuntime, StartError};
 use super::scheduler::{Next, Turn, Waker};
 use super::state::StageState;
-use crate::state::notes::Notes;
 use crate::connect::embedded::{EmbeddedLog, Subscription};
 use crate::connect::{LogError, Position, TopicPartition};
 use crate::limits::BATCH_BYTES_MAX;
 use crate::state::StoreError;
+use crate::state::notes::Notes;
 
 /// First wait after a failed commit or start of a stage; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -175,7 +175,9 @@ impl Task {
         self.states().for_each(StageState::abort);
         let mut notes = Notes::default();
         for reader in &mut self.readers {
-            let committed = self.log.committed_with_metadata(&self.pipeline.plan.group, &reader.place);
+            let committed = self
+                .log
+                .committed_with_metadata(&self.pipeline.plan.group, &reader.place);
             reader.position = match committed.map_err(|source| reader.error(source))? {
                 Some((offset, metadata)) => {
                     notes.read(&metadata);

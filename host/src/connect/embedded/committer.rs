@@ -12,7 +12,8 @@ use super::topic::{End, Generation, Head, Topic, bytes_between};
 use super::{Down, Shared};
 use crate::connect::membership::Membership;
 use crate::connect::{
-    Block, Commit, CommitError, Committed, Fence, GroupOffset, LogError, TopicPartition, TopicRole, TopicSpec, check_group,
+    Block, Commit, CommitError, Committed, Fence, GroupOffset, LogError, TopicPartition, TopicRole, TopicSpec,
+    check_group,
 };
 use crate::crash::crash_point;
 use crate::limits::{
@@ -542,7 +543,10 @@ fn check_commit(
         topic.head(append.partition)?;
         topics.push(topic);
     }
-    commit.offsets.iter().try_for_each(|offset| check_offset(engine, offset))?;
+    commit
+        .offsets
+        .iter()
+        .try_for_each(|offset| check_offset(engine, offset))?;
     if let (Some(fence), Some(members)) = (&commit.fence, members) {
         members.check(fence, &commit.offsets, Instant::now())?;
     }

@@ -42,8 +42,8 @@ pub use subscription::Subscription;
 
 use super::membership::{Assignment, LiveGroup, Membership};
 use super::{
-    Commit, CommitError, Committed, Fetched, GroupDescription, GroupOffset, GroupPartition, LogError, Position, TopicDescription,
-    TopicPartition, TopicRole, TopicSpec,
+    Commit, CommitError, Committed, Fetched, GroupDescription, GroupOffset, GroupPartition, LogError, Position,
+    TopicDescription, TopicPartition, TopicRole, TopicSpec,
 };
 use crate::limits::{DISK_RESERVE_BYTES, GENERATION_BYTES_MAX};
 use committer::{Change, Committer, Job, PendingCommit};

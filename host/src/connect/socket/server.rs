@@ -3,8 +3,8 @@
 use super::path::ShortFolder;
 use super::wire;
 use crate::connect::{CommitError, EmbeddedLog, Fetched, GroupOffset, LogError, Position, TopicPartition, TopicSpec};
-use crate::state::LocalState;
 use crate::limits::{CALLER_COMMIT_BYTES_MAX, SOCKET_FETCH_BYTES_MAX, SOCKET_THREADS_MAX, SOCKET_WAIT_TIME_MAX};
+use crate::state::LocalState;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
@@ -95,9 +95,12 @@ fn serve_log(state: Arc<LocalState>, pipelines: Pipelines, host: bool) -> io::Re
                 tokio::time::sleep(ACCEPT_TIME).await;
                 let _ = ending.send(());
             };
-            let serving = axum::serve(listener, router(log, host).merge(super::state::router(state, pipelines)))
-                .with_graceful_shutdown(stopped)
-                .into_future();
+            let serving = axum::serve(
+                listener,
+                router(log, host).merge(super::state::router(state, pipelines)),
+            )
+            .with_graceful_shutdown(stopped)
+            .into_future();
             let over = async {
                 let _ = ended.await;
                 tokio::time::sleep(END_TIME_MAX).await;

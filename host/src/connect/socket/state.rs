@@ -80,7 +80,12 @@ async fn blocking<T: Serialize + Send + 'static>(
 /// Reads rows and hands them over in pieces. A snapshot keeps what is dropped meanwhile on the disk, so nobody has it for
 /// long: after a while the answer is cut, and the reader asks for the rest.
 fn send_rows(state: &LocalState, query: &RowQuery, pieces: Sender<Bytes>) {
-    let deadline = Instant::now() + if cfg!(test) { Duration::ZERO } else { STORE_READ_TIME_MAX };
+    let deadline = Instant::now()
+        + if cfg!(test) {
+            Duration::ZERO
+        } else {
+            STORE_READ_TIME_MAX
+        };
     let mut piece = BytesMut::new();
     let mut gone = false;
     let mut cut = false;
@@ -141,7 +146,9 @@ impl hyper::body::Body for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        self.0
+            .poll_recv(context)
+            .map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -196,11 +203,7 @@ impl Client {
     }
 
     /// Shows rows until the answer ends. Whether it was cut.
-    fn some_rows(
-        &self,
-        query: &RowQuery,
-        visit: &mut dyn FnMut(FoundRow<'_>) -> bool,
-    ) -> Result<bool, QueryError> {
+    fn some_rows(&self, query: &RowQuery, visit: &mut dyn FnMut(FoundRow<'_>) -> bool) -> Result<bool, QueryError> {
         let broken = |error: &dyn std::fmt::Display| holder(format!("the answer broke off: {error}"));
         let request = Request::post(format!("{}/rows", store(&query.changelog)))
             .header("host", "millstream")
@@ -238,9 +241,13 @@ async fn read_rows(body: &mut Incoming, visit: &mut dyn FnMut(FoundRow<'_>) -> b
         }
         loop {
             let number = |at: usize| Some(u32::from_le_bytes(*rest.get(at..)?.first_chunk()?));
-            let (Some(partition), Some(first)) = (number(0), number(4)) else { break };
+            let (Some(partition), Some(first)) = (number(0), number(4)) else {
+                break;
+            };
             if partition == END {
-                let Some(why) = rest.get(8..8 + first as usize) else { break };
+                let Some(why) = rest.get(8..8 + first as usize) else {
+                    break;
+                };
                 return match std::str::from_utf8(why).unwrap_or("an answer that is not understood") {
                     DONE => Ok(false),
                     CUT => Ok(true),
@@ -258,5 +265,7 @@ async fn read_rows(body: &mut Incoming, visit: &mut dyn FnMut(FoundRow<'_>) -> b
             rest.advance(end);
         }
     }
-    Err(holder("the answer broke off: the process that holds the data folder has ended".into()))
+    Err(holder(
+        "the answer broke off: the process that holds the data folder has ended".into(),
+    ))
 }

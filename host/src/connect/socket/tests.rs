@@ -252,7 +252,10 @@ fn texts() -> TopicRole {
 #[test]
 fn rows_of_a_store_come_in_pieces_and_an_answer_that_was_cut_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _server, broker) = open(dir.path());
+    let log = EmbeddedLog::open(dir.path(), Options::default()).unwrap();
+    let local = LocalState::beside(log.clone());
+    let _server = serve_host(local.clone(), Arc::new(["p".to_owned()].to_vec().into())).unwrap();
+    let broker = open_broker(dir.path(), Options::default()).unwrap();
     let spec = TopicSpec {
         role: Some(Arc::new(texts())),
         ..TopicSpec::new("t", 3)
@@ -284,7 +287,6 @@ fn rows_of_a_store_come_in_pieces_and_an_answer_that_was_cut_goes_on() {
         });
         shown.map(|()| rows)
     };
-    let local = LocalState::beside(log.clone());
     let all = rows(&*local, &query, usize::MAX).unwrap();
     assert!(all.is_sorted() && all.len() > 4000, "{}", all.len());
     assert!(rows(broker.state(), &query, usize::MAX).unwrap() == all);
@@ -293,15 +295,27 @@ fn rows_of_a_store_come_in_pieces_and_an_answer_that_was_cut_goes_on() {
         keys: KeyFilter::StartsWith(b"key 0070".to_vec()),
         ..query.clone()
     };
-    let wanted: Vec<_> = all.iter().filter(|row| row.0.starts_with(b"key 0070")).cloned().collect();
+    let wanted: Vec<_> = all
+        .iter()
+        .filter(|row| row.0.starts_with(b"key 0070"))
+        .cloned()
+        .collect();
     assert!(rows(broker.state(), &one, usize::MAX).unwrap() == wanted && wanted.len() > 20);
     assert_eq!(broker.state().size("t").unwrap().rows, all.len() as u64);
-    assert_eq!(broker.state().running().unwrap(), [""; 0]);
+    assert_eq!(broker.state().running().unwrap(), ["p"]);
 
     log.create_topic(&TopicSpec::new("plain", 1)).unwrap();
     for (changelog, said) in [("plain", "is no changelog"), ("none", "no topic")] {
         let changelog = changelog.into();
-        let error = rows(broker.state(), &RowQuery { changelog, ..query.clone() }, 1).unwrap_err();
+        let error = rows(
+            broker.state(),
+            &RowQuery {
+                changelog,
+                ..query.clone()
+            },
+            1,
+        )
+        .unwrap_err();
         assert!(error.to_string().contains(said), "{error}");
     }
 }
@@ -322,15 +336,23 @@ fn a_reset_is_one_change() {
         metadata: String::new(),
     };
     let offsets = vec![offset("t", 1), offset("internal", 0)];
-    let before = Commit { offsets, ..Commit::default() };
+    let before = Commit {
+        offsets,
+        ..Commit::default()
+    };
     broker.commit(before).unwrap();
-    let error = broker.reset(vec!["internal".into(), "none".into()], vec![offset("t", 0)]).unwrap_err();
+    let error = broker
+        .reset(vec!["internal".into(), "none".into()], vec![offset("t", 0)])
+        .unwrap_err();
     assert!(error.to_string().contains("no topic \"none\""), "{error}");
     assert_eq!(log.committed("g", &TopicPartition::new("t", 0)), Ok(Some(1)));
     broker.reset(vec!["internal".into()], vec![offset("t", 0)]).unwrap();
     let after = |log: &EmbeddedLog| {
         let groups = log.groups().unwrap();
-        let offsets = groups[0].partitions.iter().map(|at| (at.topic.clone(), at.committed_offset));
+        let offsets = groups[0]
+            .partitions
+            .iter()
+            .map(|at| (at.topic.clone(), at.committed_offset));
         (log.topics().unwrap().len(), offsets.collect::<Vec<_>>())
     };
     assert_eq!(after(&log), (1, vec![("t".to_owned(), 0)]));

@@ -49,12 +49,19 @@ fn rows_have_the_fields_of_the_version_that_wrote_them() {
     let second = vec![field("n", FieldType::Float, false), field("at", FieldType::Time, true)];
     let role = role(vec![], vec![first.clone(), second.clone()], None);
     let reader = RowReader::of(&role).expect("a changelog");
-    let names: Vec<_> = reader.fields().iter().map(|field| format!("{} {}", field.name, field.field_type)).collect();
+    let names: Vec<_> = reader
+        .fields()
+        .iter()
+        .map(|field| format!("{} {}", field.name, field.field_type))
+        .collect();
     assert_eq!(names, ["n float", "at time"]);
     let old = row(0, &first, &[Cell::Integer(3)]);
     assert_eq!(value_text(&reader, &old).as_deref(), Ok(r#"{"n":3}"#));
     let new = row(1, &second, &[Cell::Float(0.5), Cell::Time(1000)]);
-    assert_eq!(value_text(&reader, &new).as_deref(), Ok(r#"{"n":0.5,"at":"1970-01-01T00:00:01Z"}"#));
+    assert_eq!(
+        value_text(&reader, &new).as_deref(),
+        Ok(r#"{"n":0.5,"at":"1970-01-01T00:00:01Z"}"#)
+    );
     let odd = row(1, &second, &[Cell::Float(f64::NAN), Cell::Null]);
     assert_eq!(value_text(&reader, &odd).as_deref(), Ok(r#"{"n":"NaN","at":null}"#));
     for bytes in [&b""[..], &row(2, &first, &[Cell::Integer(3)]), &new[..new.len() - 1]] {
@@ -80,7 +87,10 @@ fn groups_have_windows_and_the_keys_of_their_records() {
     };
     let window = r#""window_start":"1970-01-01T00:01:00Z","window_end":"1970-01-01T00:02:00Z""#;
     assert_eq!(key_text(&reader, &key(b"a\"")), Ok(format!(r#"{window},"key":"a\"""#)));
-    assert_eq!(key_text(&reader, &key(b"\xff")), Ok(format!(r#"{window},"key_base64":"/w==""#)));
+    assert_eq!(
+        key_text(&reader, &key(b"\xff")),
+        Ok(format!(r#"{window},"key_base64":"/w==""#))
+    );
     assert_eq!(key_text(&reader, b"short"), Err(KEY));
     assert_eq!(reader.one_key("a"), Ok(KeyFilter::Is(b"a".to_vec())));
     assert_eq!(reader.prefix("[1"), Ok(KeyFilter::StartsWith(b"[1".to_vec())));
@@ -98,9 +108,24 @@ fn keys_are_written_as_text_or_json() {
     let KeyFilter::Is(key) = three.one_key(r#"["a", -1, true]"#).expect("a key") else {
         panic!("one key");
     };
-    assert_eq!(key_text(&three, &key).as_deref(), Ok(r#""key":{"zone":"a","n":-1,"ok":true}"#));
-    assert_eq!(three.one_key(r#"{"ok":true,"n":-1,"zone":"a"}"#), Ok(KeyFilter::Is(key.clone())));
-    for (prefix, begins) in [("", true), ("a", true), ("b", false), (r#"["a"]"#, true), (r#"["a",-1]"#, true), (r#"["a",1]"#, false), (r#"{"zone":"a"}"#, true), (r#"[""]"#, false)] {
+    assert_eq!(
+        key_text(&three, &key).as_deref(),
+        Ok(r#""key":{"zone":"a","n":-1,"ok":true}"#)
+    );
+    assert_eq!(
+        three.one_key(r#"{"ok":true,"n":-1,"zone":"a"}"#),
+        Ok(KeyFilter::Is(key.clone()))
+    );
+    for (prefix, begins) in [
+        ("", true),
+        ("a", true),
+        ("b", false),
+        (r#"["a"]"#, true),
+        (r#"["a",-1]"#, true),
+        (r#"["a",1]"#, false),
+        (r#"{"zone":"a"}"#, true),
+        (r#"[""]"#, false),
+    ] {
         let KeyFilter::StartsWith(bytes) = three.prefix(prefix).expect("a prefix") else {
             panic!("a prefix");
         };
