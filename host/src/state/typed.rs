@@ -22,6 +22,9 @@ pub struct TypedKey<'k> {
     pub key: KeyFields<'k>,
 }
 
+/// The cells of a row, each with its field.
+pub type Cells<'r, 'b> = Vec<(&'r Field, Cell<'b>)>;
+
 /// What identifies a row.
 #[derive(Debug)]
 pub enum KeyFields<'k> {
@@ -99,7 +102,7 @@ impl<'r> RowReader<'r> {
     ///
     /// # Errors
     /// Where the bytes are no row of this store.
-    pub fn row<'b>(&self, row: &'b [u8]) -> Result<(i64, Vec<(&'r Field, Cell<'b>)>), Unreadable> {
+    pub fn row<'b>(&self, row: &'b [u8]) -> Result<(i64, Cells<'r, 'b>), Unreadable> {
         let row = RowRef::parse(row).ok_or(ROW)?;
         let schema = self.schemas.get(row.schema as usize).ok_or(ROW)?;
         let cells: Vec<_> = schema.value.iter().zip(row.cells(&schema.value)).collect();
