@@ -1,14 +1,14 @@
 //! `millstream demo`: taxi rides through the demo's pipelines, and what to try next.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
 
 use super::produce::{self, Input};
 use super::table::{count, human_bytes, print};
-use super::{progress, rides, run};
+use super::{progress, results, rides, run};
 use crate::connect::{Broker, EmbeddedLog, TopicPartition};
 use crate::control::{Host, HostOptions, PipelineState, PluginCatalog};
 use crate::limits::PAUSED_TIME_MAX;
@@ -51,6 +51,7 @@ pub fn run(args: Args) -> miette::Result<()> {
     };
     let mut host = Host::open(&HostOptions::new(data.clone())?)?;
     let sent = send(host.log(), &rides, &stop)?;
+    results::first_rides(host.log(), TOPIC, sent)?;
 
     let catalog = PluginCatalog::new(host.runtime().clone());
     let mut total = Duration::ZERO;
@@ -59,6 +60,7 @@ pub fn run(args: Args) -> miette::Result<()> {
         let began = Instant::now();
         host.start(plan, &catalog)?;
         run::work(&mut host, &stop, true, PAUSED_TIME_MAX)?;
+        host.close_windows(&|| stop.load(Ordering::Acquire));
         let took = began.elapsed();
         total += took;
         let Some((pipeline, state)) = host.pipelines().last() else {
@@ -96,6 +98,14 @@ pub fn run(args: Args) -> miette::Result<()> {
     for (command, what) in [
         (format!("{program} topics --data {data}"), "what is in the log"),
         (
+            format!("{program} state count-by-vendor count --data {data}"),
+            "the rows that a pipeline keeps; without `count`, its stores",
+        ),
+        (
+            format!("{program} consume rides-late -n 1 --until-end --data {data}"),
+            "a record that came too late, and why",
+        ),
+        (
             format!("{program} consume rides-high -n 3 --until-end --data {data}"),
             "records of a branch",
         ),
@@ -108,7 +118,7 @@ pub fn run(args: Args) -> miette::Result<()> {
             "a record that could not be processed, and why",
         ),
         (
-            format!("{program} explain {}", args.pipelines.join("enrich.toml").display()),
+            format!("{program} explain {}", args.pipelines.join("per-minute.toml").display()),
             "a pipeline as a drawing",
         ),
         (
@@ -219,7 +229,11 @@ fn show(pipeline: &PipelineRuntime, log: &EmbeddedLog, file: &Path, took: Durati
     if let Some(why) = first_reason(log, &pipeline.plan.dlq.topic) {
         eprintln!("first dead letter: {why}");
     }
-    Ok(())
+    pipeline
+        .plan
+        .stages
+        .iter()
+        .try_for_each(|stage| results::show(log, stage))
 }
 
 /// Why the first record of a dead-letter queue is there.

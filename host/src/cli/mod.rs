@@ -13,6 +13,7 @@ pub mod produce;
 pub mod progress;
 mod report;
 pub mod reset;
+mod results;
 pub mod rides;
 pub mod run;
 pub mod state;

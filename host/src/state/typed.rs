@@ -7,9 +7,6 @@ use crate::format::{read_time, write_base64, write_json, write_string, write_tim
 use crate::schema::{Field, FieldType};
 use crate::table::{Cell, Column, Table};
 
-/// Cells with the fields that they are of.
-pub type Named<'r, 'b> = Vec<(&'r Field, Cell<'b>)>;
-
 /// Reads keys and rows of one store.
 pub struct RowReader<'r> {
     schemas: &'r [StoreSchema],
@@ -24,6 +21,9 @@ pub struct TypedKey<'k> {
     /// What stands behind that.
     pub key: KeyFields<'k>,
 }
+
+/// The cells of a row, each with its field.
+pub type Cells<'r, 'b> = Vec<(&'r Field, Cell<'b>)>;
 
 /// What identifies a row.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl<'r> RowReader<'r> {
     ///
     /// # Errors
     /// Where the bytes are no row of this store.
-    pub fn row<'b>(&self, row: &'b [u8]) -> Result<(i64, Named<'r, 'b>), Unreadable> {
+    pub fn row<'b>(&self, row: &'b [u8]) -> Result<(i64, Cells<'r, 'b>), Unreadable> {
         let row = RowRef::parse(row).ok_or(ROW)?;
         let schema = self.schemas.get(row.schema as usize).ok_or(ROW)?;
         let cells: Vec<_> = schema.value.iter().zip(row.cells(&schema.value)).collect();
