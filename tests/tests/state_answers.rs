@@ -54,7 +54,7 @@ const PIPELINES: [(&str, &str); 2] = [
         input = "rides"
         key = "VendorID"
         config = { field = "/tip_amount", label = "/PULocationID", n = 3 }
-        window = { tumbling = "1h", grace = "1000d" }
+        window = { tumbling = "1h", grace = "24000h" }
         emit = "close"
         to = { top = "tips", late = false, unkeyed = false }
         "#,

@@ -253,11 +253,18 @@ fn aggregators_that_break_the_contract_cost_the_record_or_the_group() {
         assert_eq!(dead[0].key.as_deref(), Some(&b"bad"[..]), "{kind}");
         assert_eq!(dead[0].value.is_some(), rows.contains(kind), "{kind}");
         let results = read_topic(running.log(), kind).concat();
-        let of_good = results
+        let mut of_good = results
             .iter()
             .filter(|record| record.key.as_deref() == Some(&b"good"[..]));
-        let last: Value =
-            serde_json::from_slice(of_good.last().expect("a result").value.as_deref().expect("a value")).expect("JSON");
+        let last: Value = serde_json::from_slice(
+            of_good
+                .next_back()
+                .expect("a result")
+                .value
+                .as_deref()
+                .expect("a value"),
+        )
+        .expect("JSON");
         assert_eq!(last, json!({"count": 19}), "{kind}");
         assert!(
             results.iter().all(|record| record.key.as_deref() == Some(&b"good"[..])),
@@ -550,6 +557,68 @@ fn flushed_vendors(place: &Place) {
     Place::close(running);
 }
 
+#[test]
+fn a_lost_local_store_whose_changelog_was_purged_stops_the_pipeline() {
+    let place = Place::new();
+    // Generations so small that the changelog is purged as soon as it is flushed.
+    let options = Options {
+        generation_bytes_max: 1 << 16,
+        ..Options::default()
+    };
+    let mut running = InProcess::open(&place.data(), 2, options);
+    make_topic(running.log(), "in", 1);
+    running.start("p", &format!("{VENDORS}\n[state]\nmemory = \"1MiB\"\n"));
+    let changelog = "p-vendors-counts-changelog";
+    let mut next = 0;
+    running.wait_until("it is purged", LONG, || {
+        let value = |n: i64| record("k", json!({"VendorID": n}));
+        append(
+            running.log(),
+            "in",
+            0,
+            &(next..next + 3000).map(value).collect::<Vec<_>>(),
+        );
+        next += 3000;
+        running.log().topic(changelog).expect("it is there").partition_ranges[0].first_offset > 0
+    });
+    Place::close(running);
+    let refused = |running: &mut InProcess| {
+        let why = match running.try_start("p", VENDORS) {
+            Err(why) => why,
+            Ok(()) => failed(running, "p"),
+        };
+        println!("{why}");
+        says(
+            &why,
+            &[
+                "vendors.counts",
+                "has lost rows",
+                changelog,
+                "restore the data folder",
+                "millstream reset p",
+            ],
+        );
+    };
+    let state = place.data().join("state");
+    let copy = place.dir.path().join("copy");
+    std::fs::rename(&state, &copy).expect("it is there");
+    let mut running = place.open();
+    refused(&mut running);
+    Place::close(running);
+    // As the message says: with the folder back it goes on.
+    std::fs::remove_dir_all(&state).expect("an empty one");
+    std::fs::rename(&copy, &state).expect("it is there");
+    let mut running = place.open();
+    running.start("p", VENDORS);
+    append(running.log(), "in", 0, &[record("k", json!({"VendorID": 0}))]);
+    running.until_end(LONG);
+    assert_eq!(
+        values(running.log(), "out").last(),
+        Some(&json!({"vendor": 0, "count": 2}))
+    );
+    Place::close(running);
+}
+
 /// Changes a byte behind each place where these bytes stand in the files of a folder; how many there were.
 fn spoil(folder: &Path, bytes: &[u8]) -> usize {
     let mut spoilt = 0;
@@ -791,6 +860,50 @@ fn other_windows_and_other_numbers_of_partitions_are_refused() {
     running.until_end(LONG);
     assert_eq!(values(running.log(), "out").last().expect("a result")["count"], 2);
     Place::close(running);
+}
+
+#[test]
+fn time_that_jumps_within_a_batch_ends_lives_as_it_does_between_batches() {
+    let place = Place::new();
+    let mut running = place.open();
+    let at = |seconds: i64, id: &str| Record {
+        timestamp_ms: seconds * 1000,
+        ..record("k", json!({"id": id, "at": seconds}))
+    };
+    let records = [
+        at(0, "a"),
+        at(30, "a"),
+        at(100, "b"),
+        at(101, "a"),
+        at(50, "a"),
+        at(110, "b"),
+        at(300, "b"),
+        at(300, "b"),
+    ];
+    let text = |name: &str| {
+        format!(
+            "[source.{name}]\n[stage.once]\nplugin = \"@deduplicate\"\ninput = \"{name}\"\n\
+             config = {{ id = \"/id\", time_to_live = \"1m\" }}\nto = {{ first = \"{name}-first\", repeated = false }}\n"
+        )
+    };
+    for name in ["whole", "single"] {
+        make_topic(running.log(), name, 1);
+    }
+    append(running.log(), "whole", 0, &records);
+    for name in ["whole", "single"] {
+        running.start(name, &text(name));
+    }
+    for record in &records {
+        append(running.log(), "single", 0, std::slice::from_ref(record));
+        running.wait_for("single", LONG);
+    }
+    running.until_end(LONG);
+    let expected: Vec<Value> = [(0, "a"), (100, "b"), (101, "a"), (300, "b")]
+        .map(|(seconds, id)| json!({"id": id, "at": seconds}))
+        .into();
+    for topic in ["single-first", "whole-first"] {
+        assert_eq!(values(running.log(), topic), expected, "{topic}");
+    }
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn result(members: &[(i64, i16)], start: i64, windows: Windows) -> (i64, String)
     let bounds = format!("{start} {}", start + windows.size);
     (
         newest,
-        format!("{count} {sum} {min} {max} {} {bounds}", sum / count as f64),
+        format!("{count} {sum} {min} {max} {:.6} {bounds}", sum / count as f64),
     )
 }
 
@@ -234,7 +234,7 @@ fn found(running: &InProcess, name: &str, partitions: usize) -> Vec<Answer> {
             time.as_millisecond()
         };
         let text = format!(
-            "{} {} {} {} {} {} {}",
+            "{} {} {} {} {:.6} {} {}",
             value["count"],
             number("sum"),
             number("min"),
