@@ -199,8 +199,9 @@ impl<'a> Pass<'_, 'a> {
         let state = self.machinery.state[stage].as_ref().expect("an aggregator keeps its groups");
         let mut stores = state.stores();
         let store = &mut stores.stores[0];
-        for (at, key) in keys.iter().enumerate() {
-            match store.get(key, state.progress.now).map_err(|error| down(error.to_string()))? {
+        let places = store.find_all(keys.iter().copied());
+        for (at, (key, place)) in keys.iter().zip(places).enumerate() {
+            match store.get_at(place, key, state.progress.now).map_err(|error| down(error.to_string()))? {
                 Some(row) => {
                     let time = shape.read(row, at, &mut columns);
                     times.push(Some(time.map_err(|error| down(error.to_string()))?));
