@@ -34,6 +34,10 @@ pub const STATE_CRASH_POINTS: [&str; 6] = [
     "state-keyspace-dropped",
 ];
 
+/// Every point of a task's stores: committed and not yet merged into hot rows, some rows evicted, some of the changelog
+/// read back.
+pub const STORE_CRASH_POINTS: [&str; 3] = ["state-committed", "state-evicted", "state-replayed"];
+
 struct Plan {
     name: String,
     passes_left: AtomicU64,

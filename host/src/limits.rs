@@ -2,6 +2,7 @@
 //!
 //! What a pipeline may change is a field of [`StageLimits`] or of the pipeline file; the rest is fixed.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// What one instance of a plugin may take. A pipeline sets them per stage: `limits = { memory = "64MB", … }`.
@@ -34,10 +35,10 @@ impl Default for StageLimits {
 
 /// State of a pipeline that is kept in memory where its file does not say: a million rows of a few fields.
 pub const STATE_MEMORY_BYTES_MAX: usize = 256 << 20;
-/// Of them a store of a task has so much at least, however many there are.
+/// Of them a store of a task has so much at least, however many there are. See [`StoreBounds`].
 pub const STORE_MEMORY_BYTES_MIN: usize = 1 << 20;
 /// Changelog behind what the local store holds, of one task, before the store is flushed: what a restart replays twice
-/// at most.
+/// at most. See [`StoreBounds`].
 pub const STATE_FLUSH_BYTES: u64 = 32 << 20;
 /// What a task changed is in the local store after this, however little it is.
 pub const STATE_FLUSH_INTERVAL: Duration = Duration::from_secs(60);
@@ -173,3 +174,32 @@ pub const SOCKET_FETCH_BYTES_MAX: usize = 4 << 20;
 pub const SOCKET_WAIT_TIME_MAX: Duration = Duration::from_secs(30);
 /// Requests of the local socket that are being done; others wait.
 pub const SOCKET_THREADS_MAX: usize = 16;
+/// Rows of a store go through the local socket in pieces of about this.
+pub const STORE_PIECE_BYTES_MAX: usize = 256 << 10;
+/// Whoever reads a store's rows through the local socket has one snapshot of it no longer than this.
+pub const STORE_READ_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// What a store of a task may keep in memory at least, and when it is flushed. For tests of what is evicted and flushed
+/// `MILLSTREAM_STORE_BYTES` makes both that small, for the whole process.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreBounds {
+    /// [`STORE_MEMORY_BYTES_MIN`].
+    pub memory_bytes_min: usize,
+    /// [`STATE_FLUSH_BYTES`].
+    pub flush_bytes: u64,
+}
+
+impl StoreBounds {
+    /// Those of this process; the variable is read once.
+    pub fn get() -> StoreBounds {
+        static BOUNDS: OnceLock<StoreBounds> = OnceLock::new();
+        *BOUNDS.get_or_init(|| {
+            let set = std::env::var("MILLSTREAM_STORE_BYTES").ok();
+            let set = set.and_then(|bytes| bytes.parse::<u32>().ok());
+            StoreBounds {
+                memory_bytes_min: set.map_or(STORE_MEMORY_BYTES_MIN, |bytes| bytes as usize),
+                flush_bytes: set.map_or(STATE_FLUSH_BYTES, u64::from),
+            }
+        })
+    }
+}

@@ -22,9 +22,13 @@ pub fn run(args: Args) -> miette::Result<()> {
     let options = HostOptions::new(PathBuf::new())?;
     let catalog = PluginCatalog::new(options.runtime()?);
     for plan in plans(&args.files, &catalog)? {
-        // Those of the file, without the pipeline's own.
-        let sources = plan.sources.iter().filter(|source| source.repartition.is_none());
-        let (stages, sources) = (plan.stages.len(), sources.count());
+        // Those of the file: what a stage's key makes is the pipeline's own affair.
+        let sources = plan
+            .sources
+            .iter()
+            .filter(|source| source.repartition.is_none())
+            .count();
+        let stages = plan.stages.len();
         let (sources, stages) = (plural(sources as u64, "source"), plural(stages as u64, "stage"));
         super::write_out(format!("{}: fine, {sources}, {stages}\n", plan.name).as_bytes())?;
     }

@@ -9,9 +9,11 @@ use miette::IntoDiagnostic;
 use super::DataDir;
 use super::from::From;
 use crate::connect::{
-    self, Assignment, Broker, Commit, CommitError, Fence, GroupOffset, LogError, Position, TopicPartition,
+    self, Assignment, Broker, Commit, CommitError, Fence, GroupOffset, LogError, Position, TopicPartition, TopicRole,
 };
-use crate::format::write_line;
+use crate::format::{write_line, write_string};
+use crate::record::RecordRef;
+use crate::state::RowReader;
 
 /// One fetch: a few blocks.
 const FETCH_BYTES: usize = 1 << 20;
@@ -19,6 +21,9 @@ const FETCH_BYTES: usize = 1 << 20;
 const WAIT: Duration = Duration::from_millis(100);
 
 /// Arguments of `millstream consume`.
+///
+/// The lines are those that `produce` reads back, byte for byte. Of a changelog (a topic of kind table) they show key and
+/// value as the fields that they hold, and are for reading only; `--raw` gives its bytes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The topic
@@ -36,6 +41,9 @@ pub struct Args {
     /// Read as a member of this group: partitions are shared with its other members, and offsets are committed
     #[arg(short, long, value_name = "GROUP")]
     group: Option<String>,
+    /// Show a changelog's keys and values as the bytes that they are, instead of as fields
+    #[arg(long)]
+    raw: bool,
     #[command(flatten)]
     data: DataDir,
 }
@@ -51,6 +59,41 @@ pub fn run(args: Args) -> miette::Result<()> {
     outcome
 }
 
+/// Writes a record of a changelog with its fields; whether it is one.
+fn write_row(
+    lines: &mut Vec<u8>,
+    rows: Option<&RowReader<'_>>,
+    place: &TopicPartition,
+    record: &RecordRef<'_>,
+) -> bool {
+    let (Some(rows), Some(key)) = (rows, record.key) else {
+        return false;
+    };
+    let start = lines.len();
+    lines.extend_from_slice(b"{\"topic\":");
+    write_string(lines, &place.topic);
+    let at = format!(
+        ",\"partition\":{},\"offset\":{},\"timestamp\":{},",
+        place.partition, record.offset, record.timestamp_ms
+    );
+    lines.extend_from_slice(at.as_bytes());
+    let mut write = || {
+        rows.write_key_members(key, lines).ok()?;
+        lines.extend_from_slice(b",\"value\":");
+        match record.value {
+            Some(row) => drop(rows.write_value(row, lines).ok()?),
+            None => lines.extend_from_slice(b"null"),
+        }
+        lines.extend_from_slice(b"}\n");
+        Some(())
+    };
+    let written = write().is_some();
+    if !written {
+        lines.truncate(start);
+    }
+    written
+}
+
 struct Reader {
     place: TopicPartition,
     position: u64,
@@ -60,6 +103,7 @@ struct Reader {
 struct Consumer<'b> {
     broker: &'b dyn Broker,
     topic: Arc<str>,
+    role: Option<Arc<TopicRole>>,
     group: Option<Arc<str>>,
     assignment: Option<Assignment>,
     readers: Vec<Reader>,
@@ -75,6 +119,7 @@ impl<'b> Consumer<'b> {
         let mut consumer = Consumer {
             broker,
             topic: topic.clone(),
+            role: description.spec.role.clone(),
             group: args.group.as_deref().map(Arc::from),
             assignment: None,
             readers: Vec::new(),
@@ -138,6 +183,8 @@ impl<'b> Consumer<'b> {
     }
 
     fn consume(&mut self, args: &Args, stop: &AtomicBool) -> miette::Result<()> {
+        let role = self.role.clone().filter(|_| !args.raw);
+        let rows = role.as_deref().and_then(RowReader::of);
         let mut left = args.count.unwrap_or(u64::MAX);
         let mut lines = Vec::new();
         let mut next = 0;
@@ -153,7 +200,9 @@ impl<'b> Consumer<'b> {
                     if left == 0 {
                         break;
                     }
-                    write_line(&mut lines, &reader_place.topic, reader_place.partition, &record);
+                    if !write_row(&mut lines, rows.as_ref(), reader_place, &record) {
+                        write_line(&mut lines, &reader_place.topic, reader_place.partition, &record);
+                    }
                     position = record.offset + 1;
                     left -= 1;
                 }

@@ -12,10 +12,13 @@ pub mod inspect;
 pub mod produce;
 pub mod progress;
 mod report;
+pub mod reset;
 pub mod rides;
 pub mod run;
+pub mod state;
 pub mod table;
 pub mod topics;
+pub mod window;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -66,6 +69,10 @@ enum Command {
     Topics(topics::Args),
     /// List consumer groups with their offsets and lag
     Groups(groups::Args),
+    /// Read the rows of a pipeline's stores
+    State(state::Args),
+    /// Let a pipeline begin anew
+    Reset(reset::Args),
     /// Say what a plugin is
     Inspect(inspect::Args),
     /// Compile plugins to components
@@ -152,6 +159,8 @@ pub fn main() -> ExitCode {
         Command::Consume(args) => consume::run(args),
         Command::Topics(args) => topics::run(args),
         Command::Groups(args) => groups::run(args),
+        Command::State(args) => state::run(args),
+        Command::Reset(args) => reset::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Build(args) => build::run(build::Args {
             verbose: cli.verbose > 0,
@@ -237,6 +246,10 @@ mod tests {
             "consume t --from -1h -n 1 --group g",
             "topics list --data d -o json",
             "groups delete g --data d",
+            "state",
+            "state p s.t -1 --window -1h.. -n 3 -o json --data d",
+            "state p s --prefix -x",
+            "reset p --to -1h --keep-state --yes --data d",
             "inspect p.wasm -o json",
             "build d -o x.wasm -v",
             "demo --rides 10",

@@ -115,7 +115,17 @@ pub fn run(args: Args) -> miette::Result<()> {
 /// Where the log does not answer, or the topic cannot be made.
 pub fn ensure_topic(broker: &dyn Broker, topic: &str, partitions: u32) -> miette::Result<u32> {
     match broker.topic(topic) {
-        Ok(topic) => return Ok(topic.spec.partitions),
+        Ok(topic) => match topic.spec.role.as_deref() {
+            None => return Ok(topic.spec.partitions),
+            Some(role) => {
+                return Err(miette::miette!(
+                    help = "records come into a pipeline through the topics of its sources: `millstream explain` shows them",
+                    "the topic {topic:?} is the pipeline {:?}'s own, and nobody else writes to it",
+                    role.pipeline(),
+                    topic = topic.spec.name
+                ));
+            }
+        },
         Err(LogError::UnknownTopic { .. }) => {}
         Err(error) => return Err(error).into_diagnostic(),
     }

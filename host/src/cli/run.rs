@@ -49,7 +49,8 @@ pub fn run(args: Args) -> miette::Result<()> {
     let mut host = Host::open(&options)?;
     let catalog = PluginCatalog::new(host.runtime().clone());
     let plans = super::check::plans(&args.files, &catalog)?;
-    let _server = connect::serve(host.log().clone()).into_diagnostic()?;
+    plans.iter().for_each(|plan| host.announce(&plan.name));
+    let _server = connect::serve_host(host.state().clone(), host.names().clone()).into_diagnostic()?;
     for plan in plans {
         let name = plan.name.clone();
         host.start(plan, &catalog)?;

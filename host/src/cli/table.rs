@@ -20,6 +20,100 @@ pub fn print(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> miette
     super::write_out(format!("{}\n", table.trim_fmt()).as_bytes())
 }
 
+/// On which side of its column a cell stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alignment {
+    /// Words.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// Rows that decide how wide columns are, before the first is written; later ones make them wider.
+const WIDTH_ROWS: usize = 1000;
+/// What a cell shows of a longer text.
+const CELL_CHARS_MAX: usize = 80;
+
+/// A table of any number of rows, of which few are in memory.
+pub struct Streamed {
+    header: Option<Vec<String>>,
+    alignments: Vec<Alignment>,
+    widths: Vec<usize>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Streamed {
+    /// With these columns.
+    pub fn new(header: Vec<(String, Alignment)>) -> Streamed {
+        let (names, alignments): (Vec<_>, Vec<_>) = header.into_iter().unzip();
+        let names: Vec<String> = names.iter().map(|name| one_line(&name.to_uppercase())).collect();
+        Streamed {
+            widths: names.iter().map(|name| name.chars().count()).collect(),
+            header: Some(names),
+            alignments,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// Where stdout cannot be written.
+    pub fn push(&mut self, row: Vec<String>) -> miette::Result<()> {
+        let row: Vec<String> = row.iter().map(|cell| one_line(cell)).collect();
+        for (width, cell) in self.widths.iter_mut().zip(&row) {
+            *width = (*width).max(cell.chars().count());
+        }
+        self.rows.push(row);
+        if self.rows.len() < WIDTH_ROWS {
+            Ok(())
+        } else {
+            self.finish()
+        }
+    }
+
+    /// Writes what was not written yet.
+    ///
+    /// # Errors
+    /// Where stdout cannot be written.
+    pub fn finish(&mut self) -> miette::Result<()> {
+        super::write_out(self.text().as_bytes())
+    }
+
+    fn text(&mut self) -> String {
+        let mut text = String::new();
+        for row in self.header.take().into_iter().chain(std::mem::take(&mut self.rows)) {
+            let mut line = String::new();
+            for ((cell, width), alignment) in row.iter().zip(&self.widths).zip(&self.alignments) {
+                match alignment {
+                    Alignment::Left => line += &format!("{cell:<width$}  "),
+                    Alignment::Right => line += &format!("{cell:>width$}  "),
+                }
+            }
+            text += line.trim_end();
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// A text that keeps to its cell: without line breaks and the like, and not too long.
+fn one_line(text: &str) -> String {
+    let mut out = String::new();
+    for (at, c) in text.chars().enumerate() {
+        if at == CELL_CHARS_MAX {
+            out.push('…');
+            break;
+        }
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// A number with spaces between the thousands.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
@@ -64,6 +158,21 @@ pub fn human_time(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_stand_right_and_long_texts_are_cut() {
+        let column = |name: &str, alignment| (name.to_owned(), alignment);
+        let mut table = Streamed::new(vec![column("key", Alignment::Left), column("n", Alignment::Right)]);
+        for (key, n) in [("a\nb", "7"), ("long one", "1200")] {
+            table.push(vec![key.into(), n.into()]).expect("nothing is written yet");
+        }
+        assert_eq!(table.text(), "KEY          N\na\\nb         7\nlong one  1200\n");
+        table
+            .push(vec!["c".into(), "1".into()])
+            .expect("nothing is written yet");
+        assert_eq!(table.text(), "c            1\n", "the header is there once");
+        assert_eq!(one_line(&"ü".repeat(81)), format!("{}…", "ü".repeat(80)));
+    }
 
     #[test]
     fn quantities_are_written_for_people() {

@@ -3,14 +3,25 @@
 use clap::Subcommand;
 use miette::IntoDiagnostic;
 
+use super::state::{Store, fields_text, key_text};
 use super::table::{count, human_bytes, human_duration, human_time, plural, print};
 use super::{Listing, OutputFormat};
-use crate::connect::{self, Broker, TopicDescription, TopicSpec};
+use crate::connect::{self, Broker, TopicDescription, TopicRole, TopicSpec};
 use crate::limits::PARTITIONS_MAX;
 use crate::pipeline::{duration, size};
 
 /// Arguments of `millstream topics`.
-pub type Args = Listing<Action>;
+///
+/// All topics are listed, as Kafka's tools do. Their kinds are: stream, everybody's; table, the changelog of a pipeline's
+/// store (`millstream state` shows its rows); internal, records on their way to a stage that has a key.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    listing: Listing<Action>,
+    /// Leave out the topics that pipelines keep for themselves: tables and internal ones
+    #[arg(long, global = true)]
+    exclude_internal: bool,
+}
 
 /// What it does beside listing them.
 #[derive(Debug, Subcommand)]
@@ -46,13 +57,17 @@ pub enum Action {
 /// # Errors
 /// Where the data folder or the topic cannot be used.
 pub fn run(args: Args) -> miette::Result<()> {
+    let Args {
+        listing: args,
+        exclude_internal,
+    } = args;
     let dir = match args.action {
         Some(Action::Create { .. }) => &args.data.dir,
         _ => args.data.existing()?,
     };
     let broker = connect::open_broker(dir, connect::Options::default())?;
     match args.action {
-        None | Some(Action::List) => list(&*broker, args.output.format),
+        None | Some(Action::List) => list(&*broker, args.output.format, exclude_internal),
         Some(Action::Create {
             topic,
             partitions,
@@ -92,30 +107,36 @@ fn records(topic: &TopicDescription) -> u64 {
         .sum()
 }
 
-fn list(broker: &dyn Broker, format: OutputFormat) -> miette::Result<()> {
-    let topics = broker.topics().into_diagnostic()?;
+fn list(broker: &dyn Broker, format: OutputFormat, exclude_internal: bool) -> miette::Result<()> {
+    let mut topics = broker.topics().into_diagnostic()?;
+    if exclude_internal {
+        topics.retain(|topic| topic.spec.role.is_none());
+    }
     if format == OutputFormat::Json {
+        let topics: Vec<_> = topics.iter().map(with_kind).collect::<miette::Result<_>>()?;
         return super::write_json(&topics);
     }
     let rows = topics.iter().map(|topic| {
         let bytes = topic.partition_ranges.iter().map(|range| range.bytes).sum();
         vec![
             topic.spec.name.clone(),
+            kind(&topic.spec).to_owned(),
             topic.spec.partitions.to_string(),
             count(records(topic)),
             human_bytes(bytes),
             retention(&topic.spec),
         ]
     });
-    print(&["topic", "partitions", "records", "size", "retention"], rows)
+    print(&["topic", "kind", "partitions", "records", "size", "retention"], rows)
 }
 
 fn describe(topic: &TopicDescription, format: OutputFormat) -> miette::Result<()> {
     if format == OutputFormat::Json {
-        return super::write_json(topic);
+        return super::write_json(&with_kind(topic)?);
     }
     let (name, made) = (&topic.spec.name, human_time(topic.created_ms));
-    super::write_out(format!("{name}: made {made}, retention {}\n\n", retention(&topic.spec)).as_bytes())?;
+    super::write_out(format!("{name}: made {made}, retention {}\n", retention(&topic.spec)).as_bytes())?;
+    super::write_out(format!("{}\n", role(topic)).as_bytes())?;
     let rows = topic.partition_ranges.iter().enumerate().map(|(partition, range)| {
         vec![
             partition.to_string(),
@@ -126,6 +147,55 @@ fn describe(topic: &TopicDescription, format: OutputFormat) -> miette::Result<()
         ]
     });
     print(&["partition", "first offset", "next offset", "records", "size"], rows)
+}
+
+/// What a topic is to those who look at it.
+fn kind(spec: &TopicSpec) -> &'static str {
+    match spec.role.as_deref() {
+        None => "stream",
+        Some(TopicRole::Changelog { .. }) => "table",
+        Some(TopicRole::Repartition { .. }) => "internal",
+    }
+}
+
+fn with_kind(topic: &TopicDescription) -> miette::Result<serde_json::Value> {
+    let mut value = serde_json::to_value(topic).into_diagnostic()?;
+    value["kind"] = kind(&topic.spec).into();
+    Ok(value)
+}
+
+/// What a pipeline has a topic for, by the line.
+fn role(topic: &TopicDescription) -> String {
+    if let Some(TopicRole::Repartition { pipeline, stage }) = topic.spec.role.as_deref() {
+        return format!(
+            "internal: records on their way to the stage {stage} of the pipeline {pipeline}, by its key; what it has \
+             read is dropped\n"
+        );
+    }
+    let Some(store) = Store::of(topic.clone()) else {
+        return String::new();
+    };
+    let mut text = format!(
+        "table: the changelog of the store {} of the pipeline {}; `millstream state {} {}` shows its rows\n",
+        store.label(),
+        store.pipeline(),
+        store.pipeline(),
+        store.label()
+    );
+    if let Some(schema) = store.schema() {
+        text += &format!("  key    {}\n", key_text(schema));
+        text += &format!("  value  {}\n", fields_text(&schema.value));
+        if schema.window_size_ms.is_some() && schema.window_grace_ms > 0 {
+            text += &format!("  grace  {}\n", human_duration(schema.window_grace_ms.unsigned_abs()));
+        }
+        if schema.time_to_live_ms > 0 {
+            text += &format!(
+                "  lives  {} from when a row was written\n",
+                human_duration(schema.time_to_live_ms)
+            );
+        }
+    }
+    text
 }
 
 fn retention(spec: &TopicSpec) -> String {

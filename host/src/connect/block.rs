@@ -22,10 +22,6 @@ pub const BLOCK_HEAD_BYTES: usize = 40;
 /// The block version that is written.
 pub const BLOCK_VERSION: u8 = 1;
 const MAGIC: [u8; 4] = *b"MBLK";
-/// A block that is larger becomes a full one more often than not.
-const BLOCK_GROWING_BYTES: usize = 32 << 10;
-/// Of a record: its timestamp and its three lengths.
-const RECORD_LENGTHS_BYTES_MAX: usize = 4 * 10;
 const CRC_FROM: usize = 12;
 
 /// Why bytes are not a block.
@@ -85,7 +81,7 @@ pub struct RecordTooLarge {
 /// A finished block and how many records it has.
 #[derive(Clone, Debug)]
 pub struct Block {
-    pub(crate) bytes: Bytes,
+    pub(crate) bytes: Vec<u8>,
     pub(crate) count: u32,
     pub(crate) timestamp_max: i64,
 }
@@ -141,11 +137,6 @@ impl BlockBuilder {
         self.timestamp_max = self.timestamp_max.max(record.timestamp_ms);
         let open = &mut self.open;
         let before = open.len();
-        let needed = before + bytes + RECORD_LENGTHS_BYTES_MAX;
-        // Of a block that grows the memory is new, page by page: it is not moved twice. What stays unused was never there.
-        if needed > open.capacity() && needed > BLOCK_GROWING_BYTES {
-            open.reserve_exact(needed.max(BLOCK_BYTES_MAX + RECORD_LENGTHS_BYTES_MAX) - before);
-        }
         write_varint(open, zigzag(record.timestamp_ms.wrapping_sub(self.timestamp_first)));
         for part in [record.key, record.value] {
             match part {
@@ -194,7 +185,7 @@ impl BlockBuilder {
         self.records += u64::from(head.count);
         self.bytes += bytes.len() - BLOCK_HEAD_BYTES;
         self.finished.push(Block {
-            bytes: bytes.into(),
+            bytes,
             count: head.count,
             timestamp_max: head.timestamp_max,
         });
@@ -220,10 +211,8 @@ impl BlockBuilder {
         bytes[32..40].copy_from_slice(&crate::record::now_ms().to_le_bytes());
         let crc = crc32fast::hash(&bytes[CRC_FROM..]);
         bytes[8..12].copy_from_slice(&crc.to_le_bytes());
-        // The engine keeps the block as it is in memory, until it is flushed.
-        bytes.shrink_to_fit();
         self.finished.push(Block {
-            bytes: bytes.into(),
+            bytes,
             count: self.count,
             timestamp_max: self.timestamp_max,
         });
@@ -511,7 +500,7 @@ mod tests {
         }
         let mut blocks = builder.finish();
         assert_eq!(blocks.len(), 1);
-        blocks.pop().unwrap().bytes.to_vec()
+        blocks.pop().unwrap().bytes
     }
 
     proptest! {

@@ -2,9 +2,10 @@
 
 use super::socket::{Client, Server, serve_command};
 use super::{
-    Assignment, Commit, CommitError, Committed, EmbeddedLog, Fetched, GroupDescription, LogError, OpenError, Options,
-    Position, TopicDescription, TopicPartition, TopicSpec,
+    Assignment, Commit, CommitError, Committed, EmbeddedLog, Fetched, GroupDescription, GroupOffset, LogError,
+    OpenError, Options, Position, TopicDescription, TopicPartition, TopicSpec,
 };
+use crate::state::{LocalState, StateAccess};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub trait Broker: Send + Sync {
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), CommitError>;
     /// Drops a topic, its records, and the groups' offsets in it.
     fn delete_topic(&self, name: &str) -> Result<(), CommitError>;
+    /// Drops topics with the groups' offsets in them, and sets other offsets: all of it, or nothing.
+    fn reset(&self, topics: Vec<String>, offsets: Vec<GroupOffset>) -> Result<(), CommitError>;
     /// All topics, by name.
     fn topics(&self) -> Result<Vec<TopicDescription>, LogError>;
     /// One topic.
@@ -49,6 +52,7 @@ const HOLDER_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 pub struct OpenBroker {
     // Dropped before the log, so that requests that are on their way are done.
     _server: Option<Server>,
+    state: Arc<dyn StateAccess>,
     broker: Box<dyn Broker>,
     passing: bool,
 }
@@ -58,6 +62,11 @@ impl OpenBroker {
     /// [`CommitError::Unavailable`] from such a log opens it again.
     pub fn is_passing(&self) -> bool {
         self.passing
+    }
+
+    /// The stores beside the log.
+    pub fn state(&self) -> &dyn StateAccess {
+        &*self.state
     }
 }
 
@@ -79,9 +88,11 @@ pub fn open_broker(path: &Path, options: Options) -> Result<OpenBroker, OpenErro
         let held = match EmbeddedLog::open(path, options.clone()) {
             Ok(log) => {
                 // On a file system without sockets the command works all the same, alone.
-                let server = serve_command(log.clone()).inspect_err(|error| tracing::debug!(%error));
+                let state = LocalState::beside(log.clone());
+                let server = serve_command(state.clone()).inspect_err(|error| tracing::debug!(%error));
                 return Ok(OpenBroker {
                     _server: server.ok(),
+                    state,
                     broker: Box::new(log),
                     passing: false,
                 });
@@ -91,9 +102,11 @@ pub fn open_broker(path: &Path, options: Options) -> Result<OpenBroker, OpenErro
         };
         match Client::connect(path) {
             Ok(client) => {
+                let client = Arc::new(client);
                 return Ok(OpenBroker {
                     _server: None,
                     passing: !client.is_host(),
+                    state: client.clone(),
                     broker: Box::new(client),
                 });
             }
@@ -113,6 +126,10 @@ impl Broker for Arc<EmbeddedLog> {
 
     fn delete_topic(&self, name: &str) -> Result<(), CommitError> {
         EmbeddedLog::delete_topic(self, name)
+    }
+
+    fn reset(&self, topics: Vec<String>, offsets: Vec<GroupOffset>) -> Result<(), CommitError> {
+        EmbeddedLog::reset(self, topics, offsets)
     }
 
     fn topics(&self) -> Result<Vec<TopicDescription>, LogError> {

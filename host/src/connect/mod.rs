@@ -17,7 +17,7 @@ pub use broker::{Broker, OpenBroker, open_broker};
 pub use embedded::{EmbeddedLog, OpenError, Options};
 pub use membership::{Assignment, Fence};
 pub use partitioner::{Partitioner, murmur2, partition_of};
-pub use socket::{ServeError, Server, serve};
+pub use socket::{ServeError, Server, serve, serve_host};
 
 use crate::limits::{GROUP_NAME_BYTES_MAX, OFFSET_METADATA_BYTES_MAX, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::schema::Field;
@@ -68,6 +68,15 @@ pub enum TopicRole {
     },
 }
 
+impl TopicRole {
+    /// The pipeline that made the topic.
+    pub fn pipeline(&self) -> &str {
+        match self {
+            TopicRole::Repartition { pipeline, .. } | TopicRole::Changelog { pipeline, .. } => pipeline,
+        }
+    }
+}
+
 /// The fields of a store's rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreSchema {
@@ -77,6 +86,9 @@ pub struct StoreSchema {
     pub value: Vec<Field>,
     /// Whether keys begin with the start of a window, and how long those are, in milliseconds.
     pub window_size_ms: Option<i64>,
+    /// How long after its end a window is still open, by stream time, in milliseconds.
+    #[serde(default)]
+    pub window_grace_ms: i64,
     /// 0 keeps rows for ever.
     pub time_to_live_ms: u64,
 }

@@ -2,17 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::catalog::PluginCatalog;
 use crate::connect::{self, CommitError, EmbeddedLog, LogError, OpenError, TopicPartition, TopicRole, TopicSpec};
 use crate::guest::{self, GuestError, GuestSink, Runtime};
 use crate::observe::{Allowance, GuestLog};
-use crate::pipeline::{Plan, changelog_topic};
-use crate::state::{
-    Backend, Changelog, Flusher, Opened, SetAside, ShapeError, StateDb, StateOpenError, StateOptions, StoreShape,
-};
+use crate::pipeline::{Plan, PlannedStage, changelog_topic};
+use crate::state::{Backend, Changelog, Flusher, LocalState, ShapeError, StateOpenError, StoreShape, has_kept};
 use crate::task::{Handle, PipelineRuntime, Scheduler, StartError, Task, TaskError, TaskStatus, Turn};
 
 /// How often somebody who waits for pipelines looks at them.
@@ -119,8 +117,24 @@ pub enum HostError {
         /// As many as are needed.
         wanted: u32,
     },
+    /// What a stage has kept is gone.
+    #[error(
+        "the stage {stage:?} of pipeline {pipeline:?} has lost what it kept: its group goes on behind records that were \
+         counted, and its changelog {topic:?} is not there; restore the data folder from a copy, or begin anew with \
+         `millstream reset {pipeline}`"
+    )]
+    ChangelogGone {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The stage's name.
+        stage: String,
+        /// The changelog.
+        topic: String,
+    },
     /// A topic has the name of one of the pipeline's own.
-    #[error("pipeline {pipeline:?} keeps a topic {topic:?} for itself, and there is another one of this name: rename one")]
+    #[error(
+        "pipeline {pipeline:?} keeps a topic {topic:?} for itself, and there is another one of this name: rename one"
+    )]
     TopicTaken {
         /// The pipeline's name.
         pipeline: String,
@@ -188,12 +202,12 @@ pub struct Host {
     running: Vec<Running>,
     scheduler: Scheduler,
     backend: Option<Backend>,
+    /// Those that run, or are about to.
+    names: Arc<Mutex<Vec<String>>>,
+    state: Arc<LocalState>,
     log: Arc<EmbeddedLog>,
     runtime: Arc<Runtime>,
 }
-
-/// The local store's folder in the data folder.
-pub const STATE_FOLDER: &str = "state";
 
 impl Host {
     /// Opens the data folder and starts the workers.
@@ -207,6 +221,8 @@ impl Host {
             running: Vec::new(),
             scheduler: Scheduler::start(options.workers),
             backend: None,
+            names: Arc::default(),
+            state: LocalState::beside(log.clone()),
             log,
             runtime,
         })
@@ -217,8 +233,26 @@ impl Host {
         &self.log
     }
 
+    /// The local store, for those who look at it beside the pipelines.
+    pub fn state(&self) -> &Arc<LocalState> {
+        &self.state
+    }
+
+    /// The names of the pipelines that run here or are about to, as they change.
+    pub fn names(&self) -> &Arc<Mutex<Vec<String>>> {
+        &self.names
+    }
+
+    /// Says that a pipeline will be started, so that nobody resets it meanwhile.
+    pub fn announce(&self, name: &str) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.iter().all(|known| known != name) {
+            names.push(name.to_owned());
+        }
+    }
+
     /// What stages keep their state with, for those who read it; none before a pipeline that keeps some was started.
-    pub fn state(&self) -> Option<&Backend> {
+    pub fn kept_with(&self) -> Option<&Backend> {
         self.backend.as_ref()
     }
 
@@ -240,6 +274,7 @@ impl Host {
         {
             return Err(HostError::Twice(plan.name));
         }
+        self.announce(&plan.name);
         let mut configured = Vec::with_capacity(plan.stages.len());
         let mut logs: Vec<Arc<dyn GuestSink>> = Vec::with_capacity(plan.stages.len());
         for stage in &plan.stages {
@@ -278,7 +313,9 @@ impl Host {
             Some(self.backend()?)
         };
         let partitions = |topic: &str| self.partitions(topic);
-        let runtime = Arc::new(PipelineRuntime::new(plan, configured, logs, stores, backend, partitions)?);
+        let runtime = Arc::new(PipelineRuntime::new(
+            plan, configured, logs, stores, backend, partitions,
+        )?);
         let mut tasks = Vec::new();
         for sources in &runtime.plan.subtopologies {
             let count = sources
@@ -331,13 +368,7 @@ impl Host {
     }
 
     /// A topic of the pipeline's own, or what is there already under its name.
-    fn make_internal_topic(
-        &self,
-        plan: &Plan,
-        topic: &str,
-        partitions: u32,
-        role: TopicRole,
-    ) -> Result<(), HostError> {
+    fn make_internal_topic(&self, plan: &Plan, topic: &str, partitions: u32, role: TopicRole) -> Result<(), HostError> {
         let Ok(there) = self.log.topic(topic) else {
             let spec = TopicSpec {
                 role: Some(Arc::new(role)),
@@ -388,6 +419,16 @@ impl Host {
             }
             let source = stage.sources.first().map(|&source| &plan.sources[source].topic);
             let partitions = source.map_or(1, |topic| self.partitions(topic));
+            let is_there = |(shape, _): &(StoreShape, Option<&str>)| self.log.topic(&shape.changelog).is_ok();
+            if let Some((shape, _)) = shapes.first().filter(|_| !shapes.iter().any(is_there))
+                && self.has_kept(plan, stage)?
+            {
+                return Err(HostError::ChangelogGone {
+                    pipeline: plan.name.clone(),
+                    stage: stage.name.clone(),
+                    topic: shape.changelog.to_string(),
+                });
+            }
             let mut joined = Vec::with_capacity(shapes.len());
             for (mut shape, store) in shapes {
                 let there = self.log.topic(&shape.changelog).ok().map(|topic| topic.spec);
@@ -411,18 +452,26 @@ impl Host {
         Ok(stores)
     }
 
+    /// Whether a stage has kept something, by what stands beside the offsets of its sources.
+    fn has_kept(&self, plan: &Plan, stage: &PlannedStage) -> Result<bool, LogError> {
+        for topic in stage.sources.iter().map(|&source| &plan.sources[source].topic) {
+            for partition in 0..self.partitions(topic) {
+                let place = TopicPartition::new(topic.as_str(), partition);
+                let committed = self.log.committed_with_metadata(&plan.group, &place)?;
+                if committed.is_some_and(|(_, metadata)| has_kept(&metadata, &stage.name)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// What state is kept with; opened with the first pipeline that keeps any.
     fn backend(&mut self) -> Result<Backend, HostError> {
         if let Some(backend) = &self.backend {
             return Ok(backend.clone());
         }
-        let Opened { db, set_aside } = StateDb::open(&self.log.path().join(STATE_FOLDER), StateOptions::default())?;
-        if let Some(SetAside { folder, detail }) = set_aside {
-            tracing::error!(
-                "the local store was damaged ({detail}) and is now in {}; stores whose changelogs are complete are made anew",
-                folder.display()
-            );
-        }
+        let db = self.state.db()?;
         let log: Arc<dyn Changelog> = self.log.clone();
         let flusher = Flusher::start(db.clone(), log.clone()).map_err(HostError::Thread)?;
         let backend = Backend {
@@ -539,8 +588,8 @@ impl Host {
         }
         if let Some(backend) = &self.backend {
             backend.flusher.close();
-            backend.db.close();
         }
+        self.state.close();
         true
     }
 }

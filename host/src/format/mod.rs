@@ -46,6 +46,7 @@ mod writer;
 
 use std::fmt;
 
+pub(crate) use self::cell::{write_base64, write_json, write_string};
 pub use self::csv::CsvOptions;
 pub use self::csv_file::{CsvFile, CsvFileError};
 pub use self::decode::{DecodeError, Decoded, Decoder, Undecodable};

@@ -38,6 +38,7 @@ pub use plan::{
     StageEntry, StateLimits, WINDOW_BOUNDS,
 };
 pub use problem::{Label, Problem, Report};
+pub(crate) use problem::{nearest, suggest};
 pub use quantity::{duration, size};
 pub use spanned::{Span, Spanned};
 pub use topic::{changelog_topic, check_topic_name, repartition_topic};

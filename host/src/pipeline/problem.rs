@@ -286,7 +286,7 @@ impl Serialize for Report {
 }
 
 /// The one of `names` that is most like `name`, if any is like it at all.
-pub(super) fn nearest<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let lower = name.to_lowercase();
     names
         .into_iter()
@@ -297,7 +297,7 @@ pub(super) fn nearest<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) 
 }
 
 /// "did you mean …?" where something is near, and always what there is.
-pub(super) fn suggest<'n>(name: &str, names: impl IntoIterator<Item = &'n str> + Clone, what: &str) -> String {
+pub(crate) fn suggest<'n>(name: &str, names: impl IntoIterator<Item = &'n str> + Clone, what: &str) -> String {
     let list = names
         .clone()
         .into_iter()

@@ -32,6 +32,9 @@ type Small = SmallVec<[u8; 24]>;
 /// What a slot takes beside bytes that do not fit into it: itself, its place in the index, and some room in both.
 const SLOT_BYTES: usize = std::mem::size_of::<Slot>() + 16;
 
+/// A key and its row.
+pub type KeyedRow = (Vec<u8>, Vec<u8>);
+
 /// The rows that are not in memory.
 pub trait Cold {
     /// The row of a key.
@@ -44,7 +47,7 @@ pub trait Cold {
     ///
     /// # Errors
     /// Where the local store cannot be read.
-    fn range(&self, from: Bound<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ColdError>;
+    fn range(&self, from: Bound<&[u8]>, limit: usize) -> Result<Vec<KeyedRow>, ColdError>;
 }
 
 /// The local store cannot be read.
@@ -228,7 +231,6 @@ impl Hot {
     ///
     /// # Errors
     /// Where the local store cannot be read.
-    #[expect(clippy::type_complexity, reason = "pairs of key and row")]
     pub fn scan(
         &self,
         prefix: &[u8],
@@ -236,7 +238,7 @@ impl Hot {
         limit: usize,
         now: StreamTime,
         cold: &dyn Cold,
-    ) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, bool), ColdError> {
+    ) -> Result<(Vec<KeyedRow>, bool), ColdError> {
         let from = match after.filter(|&after| after >= prefix) {
             Some(after) => Bound::Excluded(after),
             None => Bound::Included(prefix),
@@ -310,7 +312,7 @@ impl Hot {
         cursor: &mut WindowCursor,
         limit: usize,
         cold: &dyn Cold,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ColdError> {
+    ) -> Result<Vec<KeyedRow>, ColdError> {
         let mut rows = Vec::new();
         while rows.len() < limit {
             if cursor.cold.peek().is_none()
@@ -406,6 +408,11 @@ impl Hot {
             let Some(slot) = self.slots[at as usize].as_mut() else {
                 continue;
             };
+            if matches!((&slot.pending, &slot.committed), (Pending::Deleted, Committed::Absent)) {
+                // Not in the changelog: it stays as clean as it was.
+                slot.pending = Pending::Nothing;
+                continue;
+            }
             let was_dirty = slot.changed > self.flushed;
             let before = slot.committed.bytes();
             self.bytes -= slot.committed.heap();
@@ -694,7 +701,7 @@ pub struct WindowCursor {
     /// What is in memory, in the order of keys.
     slots: Peekable<IntoIter<u32>>,
     /// What was read of the local store.
-    cold: Peekable<IntoIter<(Vec<u8>, Vec<u8>)>>,
+    cold: Peekable<IntoIter<KeyedRow>>,
     /// What is to be read there next.
     cold_after: Option<Bound<Vec<u8>>>,
 }

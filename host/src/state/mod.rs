@@ -8,19 +8,27 @@ pub mod codec;
 pub mod database;
 pub mod flush;
 pub mod hot;
+pub mod local;
 pub mod log;
+pub(crate) mod notes;
+pub mod query;
 pub mod read;
 pub mod segment;
 pub mod shape;
 pub mod store;
+pub mod typed;
 
 pub use database::{
     Opened, Rows, SetAside, StateDb, StateError, StateOpenError, StateOptions, StoreRow, StoreSnapshot,
 };
 pub use flush::{FlushError, FlushJob, Flushed, Flusher};
-pub use hot::{Cold, ColdError, Hot, WindowCursor, Windowing};
+pub use hot::{Cold, ColdError, Hot, KeyedRow, WindowCursor, Windowing};
+pub use local::{LocalState, STATE_FOLDER};
 pub use log::{Changelog, MarkError};
+pub use notes::has_kept;
+pub use query::{FoundRow, KeyFilter, QueryError, RowQuery, StateAccess, StoreSize};
 pub use read::{CommittedRows, CommittedStore, ReadError};
 pub use segment::Segmenting;
 pub use shape::{ShapeError, StoreShape};
 pub use store::{Backend, StoreError, TaskStore};
+pub use typed::RowReader;

@@ -52,6 +52,7 @@ pub struct CommittedStore {
     partition: u32,
     /// What the changelog has behind the snapshot; none where a row was deleted.
     overlay: BTreeMap<Bytes, Option<Bytes>>,
+    overlay_bytes: usize,
     next_offset: u64,
 }
 
@@ -74,7 +75,11 @@ impl CommittedStore {
         CommittedStore::open_bounded(db, log, changelog, range, STATE_OVERLAY_BYTES_MAX)
     }
 
-    fn open_bounded(
+    /// The same, with at most so many bytes in memory.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn open_bounded(
         db: &StateDb,
         log: &dyn Changelog,
         changelog: &TopicPartition,
@@ -98,14 +103,15 @@ impl CommittedStore {
                 let mut overlay = Overlay::new(range, bytes_max);
                 overlay
                     .read(log, changelog, flushed, next_offset)
-                    .map(|()| overlay.rows)
+                    .map(|()| (overlay.rows, overlay.bytes))
             };
             match outcome {
-                Ok(overlay) => {
+                Ok((overlay, overlay_bytes)) => {
                     return Ok(CommittedStore {
                         snapshot,
                         partition: changelog.partition,
                         overlay,
+                        overlay_bytes,
                         next_offset,
                     });
                 }
@@ -115,6 +121,11 @@ impl CommittedStore {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// What it holds in memory.
+    pub(super) fn overlay_bytes(&self) -> usize {
+        self.overlay_bytes
     }
 
     /// The changelog's offset as of which rows are seen.

@@ -80,7 +80,9 @@ pub enum ShapeError {
         now: String,
     },
     /// The topic is somebody else's.
-    #[error("the topic {topic:?} is there, and is not the changelog of the store {label:?}: rename the stage, or that topic")]
+    #[error(
+        "the topic {topic:?} is there, and is not the changelog of the store {label:?}: rename the stage, or that topic"
+    )]
     Taken {
         /// The topic.
         topic: String,
@@ -128,7 +130,11 @@ impl StoreShape {
             key: Vec::new(),
             value: fields.to_vec(),
             ordered: false,
-            windowing: if window.is_some() { Windowing::Windows } else { Windowing::Forever },
+            windowing: if window.is_some() {
+                Windowing::Windows
+            } else {
+                Windowing::Forever
+            },
             window,
             carry_over: Vec::new(),
             schemas: Vec::new(),
@@ -154,6 +160,7 @@ impl StoreShape {
             key: self.key.clone(),
             value: self.value.clone(),
             window_size_ms: self.window.map(|window| window.size_ms),
+            window_grace_ms: self.window.map_or(0, |window| window.grace_ms),
             time_to_live_ms: match self.windowing {
                 Windowing::TimeToLive(ms) => ms.unsigned_abs(),
                 Windowing::Forever | Windowing::Windows => 0,
@@ -166,7 +173,12 @@ impl StoreShape {
     ///
     /// # Errors
     /// Where those rows cannot be read.
-    pub fn join(&mut self, stage: &str, store: Option<&str>, there: Option<&TopicRole>) -> Result<TopicRole, ShapeError> {
+    pub fn join(
+        &mut self,
+        stage: &str,
+        store: Option<&str>,
+        there: Option<&TopicRole>,
+    ) -> Result<TopicRole, ShapeError> {
         let taken = || ShapeError::Taken {
             topic: self.changelog.to_string(),
             label: self.label.clone(),
@@ -188,8 +200,14 @@ impl StoreShape {
             }
         }
         // A version that comes back writes under a number of its own again: rows of those between are read as it says.
-        match schemas.last_mut().filter(|last| last.key == now.key && last.value == now.value) {
-            Some(last) => last.time_to_live_ms = now.time_to_live_ms,
+        match schemas
+            .last_mut()
+            .filter(|last| last.key == now.key && last.value == now.value)
+        {
+            Some(last) => {
+                last.time_to_live_ms = now.time_to_live_ms;
+                last.window_grace_ms = now.window_grace_ms;
+            }
             None => schemas.push(now),
         }
         self.earlier = Vec::new();
@@ -265,7 +283,10 @@ impl StoreShape {
                 Err(NotARow)
             };
         }
-        let (schema, from) = (row.schema as usize, self.earlier.get(row.schema as usize).ok_or(NotARow)?);
+        let (schema, from) = (
+            row.schema as usize,
+            self.earlier.get(row.schema as usize).ok_or(NotARow)?,
+        );
         let was = &self.schemas[schema].value;
         let cells: Vec<Cell<'_>> = row.cells(was).collect();
         if cells.len() != was.len() {
@@ -432,13 +453,22 @@ mod tests {
         assert_eq!(reader.schema_number(), 1);
         let mut columns = reader.columns(1);
         assert_eq!(reader.read(&row, 0, &mut columns), Ok(5));
-        let cells: Vec<_> = fields.iter().zip(&columns).map(|(f, c)| c.cell(f.field_type, 0)).collect();
+        let cells: Vec<_> = fields
+            .iter()
+            .zip(&columns)
+            .map(|(f, c)| c.cell(f.field_type, 0))
+            .collect();
         assert_eq!(cells, [Cell::Null, Cell::Float(7.0), Cell::Text("old")]);
 
         // The first version does not know how to read the second's.
-        let error = shape(&first).join("count", Some("counts"), Some(&role)).expect_err("other fields");
+        let error = shape(&first)
+            .join("count", Some("counts"), Some(&role))
+            .expect_err("other fields");
         let text = error.to_string();
-        assert!(text.contains("(vendor: integer) → (last: text?, count: float, tag: text)"), "{text}");
+        assert!(
+            text.contains("(vendor: integer) → (last: text?, count: float, tag: text)"),
+            "{text}"
+        );
         assert!(text.contains("millstream reset taxi"), "{text}");
     }
 
@@ -447,7 +477,11 @@ mod tests {
         let role = shape(&store(vec![field("n", FieldType::Text, false)], vec![]))
             .join("count", Some("counts"), None)
             .expect("nothing was there");
-        for carried in [Carried::Field("n".into()), Carried::Field("m".into()), Carried::Constant("1.5".into())] {
+        for carried in [
+            Carried::Field("n".into()),
+            Carried::Field("m".into()),
+            Carried::Constant("1.5".into()),
+        ] {
             let now = store(vec![field("n", FieldType::Integer, false)], vec![carried]);
             assert!(shape(&now).join("count", Some("counts"), Some(&role)).is_err());
         }
@@ -463,9 +497,15 @@ mod tests {
         };
         let fields = [field("n", FieldType::Integer, false)];
         let groups = |window| StoreShape::of_groups("taxi", "count", "c".into(), &fields, window);
-        let role = groups(Some(window(60_000))).join("count", None, None).expect("nothing was there");
+        let role = groups(Some(window(60_000)))
+            .join("count", None, None)
+            .expect("nothing was there");
         assert!(groups(Some(window(60_000))).join("count", None, Some(&role)).is_ok());
         let error = groups(None).join("count", None, Some(&role)).expect_err("no windows");
-        assert!(error.to_string().contains("in windows of 60000 ms, and the pipeline wants them without windows"));
+        assert!(
+            error
+                .to_string()
+                .contains("in windows of 60000 ms, and the pipeline wants them without windows")
+        );
     }
 }

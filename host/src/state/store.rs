@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::database::{KeyRange, StateDb, StateError};
 use super::flush::{FlushError, FlushJob, Flushed, Flusher};
-use super::hot::{Cold, ColdError, Hot, WindowCursor, Windowing};
+use super::hot::{Cold, ColdError, Hot, KeyedRow, WindowCursor, Windowing};
 use super::log::Changelog;
 use super::shape::StoreShape;
 use crate::connect::{BlockBuilder, LogError, TopicPartition};
-use crate::limits::{BATCH_BYTES_MAX, STATE_FLUSH_BYTES, STATE_FLUSH_INTERVAL};
+use crate::crash::crash_point;
+use crate::limits::{BATCH_BYTES_MAX, STATE_FLUSH_INTERVAL, StoreBounds};
 use crate::record::RecordRef;
 use crate::window::StreamTime;
 
@@ -107,7 +108,9 @@ impl StoreError {
     pub fn passes(&self) -> bool {
         match self {
             StoreError::Log { source, .. } => matches!(source, LogError::Unavailable { .. }),
-            StoreError::State { source, .. } => matches!(source, StateError::Unavailable { .. } | StateError::DiskFull { .. }),
+            StoreError::State { source, .. } => {
+                matches!(source, StateError::Unavailable { .. } | StateError::DiskFull { .. })
+            }
             StoreError::Lost { .. } | StoreError::NoKey { .. } => false,
         }
     }
@@ -197,6 +200,7 @@ impl TaskStore {
         }
         let (next, bytes) = (fetched.next_offset(), fetched.block_bytes());
         self.note_commit(next, bytes as u64);
+        crash_point("state-replayed");
         Ok(false)
     }
 
@@ -260,14 +264,13 @@ impl TaskStore {
     ///
     /// # Errors
     /// Where the local store cannot be read.
-    #[expect(clippy::type_complexity, reason = "pairs of key and row")]
     pub fn scan(
         &self,
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
         now: StreamTime,
-    ) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, bool), ColdError> {
+    ) -> Result<(Vec<KeyedRow>, bool), ColdError> {
         self.hot.scan(prefix, after, limit, now, &self.disk)
     }
 
@@ -282,8 +285,11 @@ impl TaskStore {
     }
 
     /// Keys that changed since the last commit, with their rows as they are now, in the order of their keys.
-    pub fn changed(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let rows = self.hot.pending().filter_map(|(key, row)| Some((key.to_vec(), row?.to_vec())));
+    pub fn changed(&self) -> Vec<KeyedRow> {
+        let rows = self
+            .hot
+            .pending()
+            .filter_map(|(key, row)| Some((key.to_vec(), row?.to_vec())));
         let mut rows: Vec<_> = rows.collect();
         rows.sort_unstable();
         rows
@@ -307,7 +313,7 @@ impl TaskStore {
     ///
     /// # Errors
     /// Where the local store cannot be read.
-    pub fn window_rows(&self, cursor: &mut WindowCursor, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ColdError> {
+    pub fn window_rows(&self, cursor: &mut WindowCursor, limit: usize) -> Result<Vec<KeyedRow>, ColdError> {
         self.hot.window_rows(cursor, limit, &self.disk)
     }
 
@@ -347,7 +353,10 @@ impl TaskStore {
 
     /// The commit is true: its changes begin at `base_offset` of the changelog, and are so many.
     pub fn committed(&mut self, base_offset: u64, records: u64, bytes: u64) {
-        debug_assert_eq!(base_offset, self.applied, "a task is the only one that writes its changelog");
+        debug_assert_eq!(
+            base_offset, self.applied,
+            "a task is the only one that writes its changelog"
+        );
         self.note_commit(base_offset + records, bytes);
     }
 
@@ -412,13 +421,19 @@ impl TaskStore {
                 }
             }
         }
+        let rows = self.hot.len();
         self.hot.evict(memory_bytes_max);
+        if self.hot.len() < rows {
+            crash_point("state-evicted");
+        }
         if self.flushing.is_some() || self.applied <= self.flushed {
             return None;
         }
         let since = *self.unflushed_since.get_or_insert(now);
         let mut due = since + STATE_FLUSH_INTERVAL;
-        if self.unflushed_bytes >= STATE_FLUSH_BYTES || self.hot.bytes() > memory_bytes_max / 2 && self.is_mostly_dirty() {
+        if self.unflushed_bytes >= StoreBounds::get().flush_bytes
+            || self.hot.bytes() > memory_bytes_max / 2 && self.is_mostly_dirty()
+        {
             due = now;
         }
         let due = due.max(self.flush_retry_at.unwrap_or(now));
@@ -496,12 +511,15 @@ impl Cold for OnDisk {
         Ok(row.map_err(cold)?.map(|row| row.to_vec()))
     }
 
-    fn range(&self, from: Bound<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ColdError> {
+    fn range(&self, from: Bound<&[u8]>, limit: usize) -> Result<Vec<KeyedRow>, ColdError> {
         let range = KeyRange {
             from: from.map(<[u8]>::to_vec),
             to: Bound::Unbounded,
         };
-        let rows = self.db.range(&self.place.topic, self.place.partition, &range).map_err(cold)?;
+        let rows = self
+            .db
+            .range(&self.place.topic, self.place.partition, &range)
+            .map_err(cold)?;
         let row = |row: Result<(bytes::Bytes, bytes::Bytes), StateError>| {
             let (key, row) = row.map_err(cold)?;
             Ok((key.to_vec(), row.to_vec()))

@@ -18,7 +18,8 @@ use crate::window::{Emit, Late};
 
 use super::dead_letter::Reason;
 use super::pass::{Judged, Pass, PassError, cause};
-use super::state::{Closed, check_row, push_row};
+use super::state::{check_row, push_row};
+use crate::state::notes::Closed;
 
 /// The header of a late record that says why it is.
 pub const LATE_HEADER: &str = "__millstream.late";
@@ -66,12 +67,15 @@ impl<'a> Pass<'_, 'a> {
         if self.pipeline.stages[stage].aggregates != Some(Emit::EveryUpdate) {
             return self.accumulate(entry, table, rows, &members);
         }
-        // A result for each change: as many rows at a time as belong to different groups.
+        // A result for each change: as many rows at a time as belong to different groups, each row as a whole.
         let mut rest = &members[..];
         while !rest.is_empty() {
             let mut seen = std::collections::HashSet::new();
             let end = rest.iter().position(|member| !seen.insert(member.group));
-            let (run, behind) = rest.split_at(end.unwrap_or(rest.len()));
+            let end = end.map_or(rest.len(), |end| {
+                rest.partition_point(|member| member.row < rest[end].row)
+            });
+            let (run, behind) = rest.split_at(end);
             self.accumulate(entry, table, rows, run)?;
             rest = behind;
         }
@@ -80,13 +84,15 @@ impl<'a> Pass<'_, 'a> {
 
     /// The groups of a record, its time taken into account.
     fn groups_of(&mut self, stage: usize, record: &RecordRef<'a>, key: &'a [u8]) -> Result<Groups<'a>, Late> {
-        self.observe(stage, record)?;
+        let seen = self.observe(stage, record);
         let Some(state) = &self.machinery.state[stage] else {
             return Ok(Groups::One(Some(key)));
         };
+        // Without windows nothing is too far ahead: it only does not move stream time.
         let Some(window) = state.window else {
             return Ok(Groups::One(Some(key)));
         };
+        seen?;
         let starts = window.place(record.timestamp_ms, state.progress.now)?;
         let arena = self.arena;
         let group = |start| {
@@ -130,7 +136,9 @@ impl<'a> Pass<'_, 'a> {
         let added = if is_whole {
             table
         } else {
-            let fields = self.pipeline.stages[stage].configured.signature().inputs[entry.input as usize].fields.iter();
+            let fields = self.pipeline.stages[stage].configured.signature().inputs[entry.input as usize]
+                .fields
+                .iter();
             let types: Vec<FieldType> = fields.map(|mapped| mapped.field.field_type).collect();
             gathered = gather(&types, table, members.iter().map(|member| member.row as usize));
             &gathered
@@ -160,11 +168,24 @@ impl<'a> Pass<'_, 'a> {
             }
         };
         let refused = self.refuse(stage, rows, members, &accumulated.failed);
-        let too_large = self.store(stage, rows, members, &groups, &keys, &kept, &accumulated.accumulators, &refused);
+        let too_large = self.store(
+            stage,
+            rows,
+            members,
+            &groups,
+            &keys,
+            &kept,
+            &accumulated.accumulators,
+            &refused,
+        );
         if let Some(message) = too_large {
             // The groups are as before; which row made one too large is found as for a call that fails.
             if single_row {
-                self.fail(stage, &rows[first.row as usize], &cause(Reason::Refused, "state", &message));
+                self.fail(
+                    stage,
+                    &rows[first.row as usize],
+                    &cause(Reason::Refused, "state", &message),
+                );
                 return Ok(());
             }
             let middle = members[members.len() / 2].row.max(first.row + 1);
@@ -196,18 +217,29 @@ impl<'a> Pass<'_, 'a> {
         let start = runtime.configured.accumulator().map(|accumulator| &accumulator.start);
         let mut columns = shape.columns(keys.len());
         let mut times = Vec::with_capacity(keys.len());
-        let state = self.machinery.state[stage].as_ref().expect("an aggregator keeps its groups");
+        let state = self.machinery.state[stage]
+            .as_ref()
+            .expect("an aggregator keeps its groups");
         let mut stores = state.stores();
         let store = &mut stores.stores[0];
         let places = store.find_all(keys.iter().copied());
         for (at, (key, place)) in keys.iter().zip(places).enumerate() {
-            match store.get_at(place, key, state.progress.now).map_err(|error| down(error.to_string()))? {
+            match store
+                .get_at(place, key, state.progress.now)
+                .map_err(|error| down(error.to_string()))?
+            {
                 Some(row) => {
                     let time = shape.read(row, at, &mut columns);
                     times.push(Some(time.map_err(|error| down(error.to_string()))?));
                 }
                 None => {
-                    push_row(&shape.value, start.expect("an aggregator has a start"), 0, at, &mut columns);
+                    push_row(
+                        &shape.value,
+                        start.expect("an aggregator has a start"),
+                        0,
+                        at,
+                        &mut columns,
+                    );
                     times.push(None);
                 }
             }
@@ -240,7 +272,11 @@ impl<'a> Pass<'_, 'a> {
             refused[failure.row as usize] = true;
             let row = members[failure.row as usize].row;
             if told.replace(row) != Some(row) {
-                self.fail(stage, &rows[row as usize], &cause(Reason::Refused, "refused", &failure.message));
+                self.fail(
+                    stage,
+                    &rows[row as usize],
+                    &cause(Reason::Refused, "refused", &failure.message),
+                );
             }
         }
         refused
@@ -267,7 +303,9 @@ impl<'a> Pass<'_, 'a> {
                 *newest = (*newest).max(Some(time));
             }
         }
-        let state = self.machinery.state[stage].as_mut().expect("an aggregator keeps its groups");
+        let state = self.machinery.state[stage]
+            .as_mut()
+            .expect("an aggregator keeps its groups");
         state.begin_call();
         let shape = self.pipeline.stages[stage].stores[0].clone();
         let mut stores = state.stores();
@@ -291,7 +329,9 @@ impl<'a> Pass<'_, 'a> {
     /// The groups of these keys as they are now, each with the offset of what changed it.
     fn results_of(&mut self, stage: usize, keys: &[(&'a [u8], u64)]) -> Result<Vec<Group>, PassError> {
         let runtime = &self.pipeline.stages[stage];
-        let state = self.machinery.state[stage].as_ref().expect("an aggregator keeps its groups");
+        let state = self.machinery.state[stage]
+            .as_ref()
+            .expect("an aggregator keeps its groups");
         let mut stores = state.stores();
         let mut groups = Vec::with_capacity(keys.len());
         for &(key, offset) in keys {
@@ -315,7 +355,9 @@ impl<'a> Pass<'_, 'a> {
             if self.pipeline.stages[stage].aggregates != Some(Emit::Update) {
                 continue;
             }
-            let Some(state) = &self.machinery.state[stage] else { continue };
+            let Some(state) = &self.machinery.state[stage] else {
+                continue;
+            };
             let changed = state.stores().stores[0].changed();
             let groups = changed.into_iter().map(|(key, row)| Group { key, row, offset: 0 });
             let groups: Vec<_> = groups.collect();
@@ -353,8 +395,12 @@ impl<'a> Pass<'_, 'a> {
         let Some(closed) = state.progress.closed.clone() else {
             return Ok(true);
         };
-        let before = state.window.map_or(i64::MIN, |window| window.first_open(state.progress.now));
-        let next = state.stores().stores[0].next_window(closed.before_ms, before).map_err(down)?;
+        let before = state
+            .window
+            .map_or(i64::MIN, |window| window.first_open(state.progress.now));
+        let next = state.stores().stores[0]
+            .next_window(closed.before_ms, before)
+            .map_err(down)?;
         let Some(start) = next else {
             state.progress.closed = None;
             return Ok(true);
@@ -365,7 +411,9 @@ impl<'a> Pass<'_, 'a> {
             let Some(state) = &self.machinery.state[stage] else {
                 return Ok(true);
             };
-            let rows = state.stores().stores[0].window_rows(&mut cursor, BATCH_ROWS_MAX).map_err(down)?;
+            let rows = state.stores().stores[0]
+                .window_rows(&mut cursor, BATCH_ROWS_MAX)
+                .map_err(down)?;
             let last = rows.last().map(|(key, _)| key.clone());
             let offset = self.last_offset;
             let groups: Vec<_> = rows.into_iter().map(|(key, row)| Group { key, row, offset }).collect();

@@ -6,9 +6,11 @@ use std::time::Instant;
 
 use super::pass::PassError;
 use super::scheduler::Next;
-use super::state::{Notes, StageState};
+use super::state::StageState;
 use super::task::{Task, TaskError};
 use crate::connect::{Append, Commit, CommitError, Committed, GroupOffset};
+use crate::crash::crash_point;
+use crate::state::notes::Notes;
 
 /// A commit that was handed over.
 pub(super) struct Committing {
@@ -42,6 +44,7 @@ impl Task {
             Err(PassError::Overrun) => {
                 self.records_max = 1;
                 self.careful_records = self.careful_records.max(1);
+                self.patient = true;
                 self.rewind()?;
                 return Ok(Next::Ready);
             }
@@ -93,7 +96,7 @@ impl Task {
     /// Where the group goes on, with how far the stages have come in time beside it.
     fn offsets(&self) -> Vec<GroupOffset> {
         let states = || self.machinery.state.iter().flatten();
-        let metadata = Notes::write(states());
+        let metadata = Notes::write(states().map(StageState::note));
         let time_moved = states().any(StageState::has_moved);
         let readers_moved = self.readers.iter().any(|reader| reader.position != reader.committed);
         let is_noted = |(at, reader): &(usize, &super::task::Reader)| {
@@ -118,7 +121,10 @@ impl Task {
         let Some(outcome) = outcome.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return Ok(Some(Next::Wait(None)));
         };
-        let changes = self.committing.take().map_or(Vec::new(), |committing| committing.changes);
+        let changes = self
+            .committing
+            .take()
+            .map_or(Vec::new(), |committing| committing.changes);
         let committed = match outcome {
             Ok(committed) => committed,
             Err(error) => {
@@ -127,8 +133,12 @@ impl Task {
             }
         };
         self.pipeline.stats.commits.add(1);
+        self.patient = false;
         for reader in &mut self.readers {
             reader.committed = reader.position;
+        }
+        if !changes.is_empty() {
+            crash_point("state-committed");
         }
         for change in changes {
             if let Some(state) = &self.machinery.state[change.stage] {
@@ -169,7 +179,13 @@ impl Task {
     pub(super) fn is_over(&self) -> bool {
         let memory_bytes_max = self.pipeline.store_memory_bytes_max;
         let mut states = self.machinery.state.iter().flatten();
-        states.any(|state| state.stores().stores.iter().any(|store| store.is_over(memory_bytes_max)))
+        states.any(|state| {
+            state
+                .stores()
+                .stores
+                .iter()
+                .any(|store| store.is_over(memory_bytes_max))
+        })
     }
 }
 

@@ -93,7 +93,9 @@ impl<'p> Appended<'p> {
 
     fn at(&self, offset: u64) -> i64 {
         let behind = self.blocks.partition_point(|(begin, _)| *begin <= offset);
-        self.blocks.get(behind.saturating_sub(1)).map_or(i64::MAX, |(_, at)| *at)
+        self.blocks
+            .get(behind.saturating_sub(1))
+            .map_or(i64::MAX, |(_, at)| *at)
     }
 }
 
@@ -119,7 +121,7 @@ pub(super) struct Pass<'p, 'a> {
     pub stop: &'p AtomicBool,
     /// Whether a call failed.
     pub failed: bool,
-    /// Whether there is one record only, which has to be got over with.
+    /// Whether it has to be got over with, as it has one record only or none.
     pub alone: bool,
 }
 
@@ -251,6 +253,15 @@ impl<'a> Pass<'_, 'a> {
     /// Calls a processor with rows.
     fn process(&mut self, entry: StageEntry, table: &Table, rows: &[RecordRef<'a>]) -> Result<(), PassError> {
         let StageEntry { stage, input, .. } = entry;
+        let run = self.rows_of_a_tick(stage, rows);
+        if run < rows.len() {
+            let (mut run, mut rest) = rows.split_at(run);
+            while !run.is_empty() {
+                self.call(entry, run)?;
+                (run, rest) = rest.split_at(self.rows_of_a_tick(stage, rest));
+            }
+            return Ok(());
+        }
         if self.machinery.state[stage].is_some() {
             for record in rows {
                 // What is too far ahead is a row like any other; it only does not move stream time.
@@ -343,6 +354,22 @@ impl<'a> Pass<'_, 'a> {
             return Ok(Judged::Again);
         }
         Ok(Judged::Failed(error))
+    }
+
+    /// How many rows, of those that come next, one call of a stage may take: where rows of a store have a time to live, all
+    /// rows of a call have the same time, whichever rows come together.
+    fn rows_of_a_tick(&self, stage: usize, rows: &[RecordRef<'_>]) -> usize {
+        let state = self.machinery.state[stage].as_ref().filter(|state| state.has_ticks());
+        let Some(state) = state else { return rows.len() };
+        let mut now = state.progress.now;
+        let mut tick = None;
+        let is_next = |record: &RecordRef<'_>| {
+            let appended_ms = self.appended.at(record.offset);
+            // What is too far ahead moves nothing.
+            let _ = now.observe(record.timestamp_ms, appended_ms, self.appended.future_max);
+            *tick.get_or_insert(state.on_tick(now)) != state.on_tick(now)
+        };
+        rows.iter().position(is_next).unwrap_or(rows.len())
     }
 
     /// Takes a record's time into account for a stage that keeps something.
@@ -444,7 +471,12 @@ impl<'a> Pass<'_, 'a> {
     }
 
     /// Writes what a stage answered where the pipeline wants it.
-    pub(super) fn apply(&mut self, entry: StageEntry, rows: &[RecordRef<'a>], outputs: Outputs) -> Result<(), PassError> {
+    pub(super) fn apply(
+        &mut self,
+        entry: StageEntry,
+        rows: &[RecordRef<'a>],
+        outputs: Outputs,
+    ) -> Result<(), PassError> {
         let stage = entry.stage;
         let pipeline = self.pipeline;
         let runtime: &StageRuntime = &pipeline.stages[stage];

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::format::{Decoder, Encoder, Format, FormatError, key_and_time_fields};
 use crate::guest::{Configured, GuestError, GuestSink, Instance};
-use crate::limits::{DEAD_LETTER_LINES_PER_SECOND_MAX, STORE_MEMORY_BYTES_MIN};
+use crate::limits::{DEAD_LETTER_LINES_PER_SECOND_MAX, StoreBounds};
 use crate::observe::Allowance;
 use crate::pipeline::{Feed, Origin, Plan, PlannedBranch, StageEntry};
 use crate::schema::PluginKind;
@@ -126,28 +126,43 @@ impl PipelineRuntime {
             plan.stages.iter().zip(configured).zip(logs).zip(stores).enumerate()
         {
             let times = |origin: Origin| origin.stage().map_or(1, |stage| ways[stage]);
-            let ways_here = planned.feeds.iter().map(|feed| times(feed.from)).fold(0, u32::saturating_add);
+            let ways_here = planned
+                .feeds
+                .iter()
+                .map(|feed| times(feed.from))
+                .fold(0, u32::saturating_add);
             // What has no key is found where records are on their way to the stage.
             let own = plan.repartitions.iter().filter(|repartition| repartition.stage == at);
-            let arriving = own.flat_map(|repartition| &repartition.from).map(|feed| times(feed.from));
+            let arriving = own
+                .flat_map(|repartition| &repartition.from)
+                .map(|feed| times(feed.from));
             let ways_arriving = arriving.fold(0, u32::saturating_add).max(ways_here);
             ways.push(ways_here);
             let aggregates = (planned.kind == PluginKind::Aggregator).then_some(planned.emit);
             let mut branches = Vec::with_capacity(planned.branches.len());
             for (index, (branch, target)) in planned.signature.branches.iter().zip(&planned.branches).enumerate() {
-                let origin = Origin::Branch { stage: at, branch: index };
+                let origin = Origin::Branch {
+                    stage: at,
+                    branch: index,
+                };
                 let way = sinks.way(&plan, origin, target, ways_here);
                 let branch = planned.written_branch(branch);
                 // Results are made of nothing but their fields.
-                let feeds = if aggregates.is_some() { &planned.feeds[..1] } else { &planned.feeds[..] };
+                let feeds = if aggregates.is_some() {
+                    &planned.feeds[..1]
+                } else {
+                    &planned.feeds[..]
+                };
                 let encoders = feeds.iter().filter(|_| way.is_read()).map(|feed| {
                     let (value, key) = (&target.value_format, &target.key_format);
                     Encoder::new(&branch, &feed.value_format, &feed.key_format, value, key)
                 });
-                let encoders = encoders.collect::<Result<_, _>>().map_err(|source| StartError::Format {
-                    stage: planned.name.clone(),
-                    source,
-                })?;
+                let encoders = encoders
+                    .collect::<Result<_, _>>()
+                    .map_err(|source| StartError::Format {
+                        stage: planned.name.clone(),
+                        source,
+                    })?;
                 branches.push(BranchRuntime { encoders, way });
             }
             let late = planned.late.as_ref();
@@ -200,7 +215,8 @@ impl PipelineRuntime {
             stage.stores.len() * source.map_or(0, |topic| partitions(topic)) as usize
         };
         let stores: usize = plan.stages.iter().zip(&stages).map(store_tasks).sum();
-        let store_memory_bytes_max = (plan.state.memory_bytes_max / stores.max(1)).max(STORE_MEMORY_BYTES_MIN);
+        let share = plan.state.memory_bytes_max / stores.max(1);
+        let store_memory_bytes_max = share.max(StoreBounds::get().memory_bytes_min);
         let commit_bytes_max = (plan.commit_bytes_max / tasks.max(1) as usize).max(crate::limits::BATCH_BYTES_MAX);
         let stats = PipelineStats::new(plan.stages.iter().map(|stage| stage.signature.branches.len()));
         Ok(PipelineRuntime {
@@ -283,7 +299,11 @@ impl PipelineRuntime {
     /// Whether its state takes more than it may, and what is to be said then.
     pub(super) fn over_quota(&self) -> Option<String> {
         let quota = self.plan.state.quota_bytes_max?;
-        let changelogs = self.stages.iter().flat_map(|stage| &stage.stores).map(|shape| &*shape.changelog);
+        let changelogs = self
+            .stages
+            .iter()
+            .flat_map(|stage| &stage.stores)
+            .map(|shape| &*shape.changelog);
         let stored = self.backend.as_ref()?.db.bytes(changelogs).ok()?;
         let dirty = u64::try_from(self.dirty_bytes.load(Ordering::Relaxed)).unwrap_or(0);
         let bytes = stored + dirty;

@@ -130,7 +130,11 @@ impl Task {
         work: impl for<'a> FnOnce(&mut Pass<'_, 'a>) -> Result<T, PassError>,
     ) -> Result<T, PassError> {
         let arena = std::mem::take(&mut self.arena);
-        let outcome = self.pass(&arena, 0, Appended::default(), work);
+        let alone = self.patient;
+        let outcome = self.pass(&arena, 0, Appended::default(), |pass| {
+            pass.alone = alone;
+            work(pass)
+        });
         self.keep_arena(arena);
         outcome
     }

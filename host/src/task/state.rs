@@ -1,6 +1,5 @@
 //! What a task keeps for one stage: its stores, and how far its stream has come.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +7,8 @@ use crate::guest::{Scanned, Stores, StoresError};
 use crate::limits::{KEY_BYTES_MAX, ROW_BYTES_MAX};
 use crate::pipeline::PlannedStage;
 use crate::state::codec::{read_key, write_key, write_row};
-use crate::state::{Backend, ColdError, StoreError, StoreShape, TaskStore};
+use crate::state::notes::{Closed, Notes, Progress, first_open};
+use crate::state::{Backend, ColdError, StoreError, StoreShape, TaskStore, Windowing};
 use crate::table::{Column, Table};
 use crate::window::{Emit, Late, StreamTime, Window};
 
@@ -23,28 +23,13 @@ pub(super) struct StageState {
     pub window: Option<Window>,
     /// Whether results are sent when windows close.
     emits_on_close: bool,
+    /// Where rows have a time to live, stream time goes in steps of this for them: a part of that time.
+    tick_ms: Option<i64>,
     committed: Progress,
     /// As of the next commit.
     pub progress: Progress,
     /// Stream time when the last record came: what moves it since then is the clock.
     pub last_record: StreamTime,
-}
-
-/// How far a stage has come in event time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Progress {
-    pub now: StreamTime,
-    /// Where results are sent when windows close: how far that has been done.
-    pub closed: Option<Closed>,
-}
-
-/// How far windows have been closed, where that is less far than stream time allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Closed {
-    /// Windows that start before this have been closed.
-    pub before_ms: i64,
-    /// Of the window that starts there those groups, by their keys, up to this one.
-    pub after: Option<Vec<u8>>,
 }
 
 /// The stores of a stage, and the time that their rows are written at.
@@ -55,8 +40,8 @@ pub(super) struct StageStores {
     row: Vec<u8>,
 }
 
-/// A key of a group that can be noted beside an offset.
-const NOTED_KEY_BYTES_MAX: usize = 256;
+/// Steps of stream time in a row's time to live: rows of one step are taken in one call and live equally long.
+const TICKS_OF_LIFE: i64 = 16;
 
 impl StageState {
     /// Opens the stores of a stage for the task of a partition.
@@ -83,6 +68,7 @@ impl StageState {
             shared,
             window: planned.window,
             emits_on_close: planned.window.is_some() && planned.emit == Emit::Close,
+            tick_ms: shapes.iter().filter_map(|shape| tick_ms(shape)).min(),
             committed: Progress::default(),
             progress: Progress::default(),
             last_record: StreamTime::default(),
@@ -106,10 +92,25 @@ impl StageState {
 
     /// A call begins: what it writes can be undone.
     pub fn begin_call(&mut self) {
-        let now = self.progress.now;
+        let now = self.on_tick(self.progress.now);
         let mut stores = self.stores();
         stores.now = now;
         stores.stores.iter_mut().for_each(TaskStore::begin_call);
+    }
+
+    /// Whether the time of its rows goes in steps.
+    pub fn has_ticks(&self) -> bool {
+        self.tick_ms.is_some()
+    }
+
+    /// The step of a stream time.
+    pub fn on_tick(&self, now: StreamTime) -> StreamTime {
+        let (Some(tick_ms), Some(now_ms)) = (self.tick_ms, now.get()) else {
+            return now;
+        };
+        let mut tick = StreamTime::default();
+        tick.advance(now_ms.saturating_sub(now_ms.rem_euclid(tick_ms)));
+        tick
     }
 
     /// The call failed.
@@ -169,7 +170,10 @@ impl StageState {
         if before == self.progress.now {
             return;
         }
-        if let Some(window) = self.window.filter(|_| self.emits_on_close && self.progress.closed.is_none()) {
+        if let Some(window) = self
+            .window
+            .filter(|_| self.emits_on_close && self.progress.closed.is_none())
+        {
             let (before_ms, now_ms) = (window.first_open(before), window.first_open(self.progress.now));
             if before_ms < now_ms {
                 self.progress.closed = Some(Closed { before_ms, after: None });
@@ -195,6 +199,11 @@ impl StageState {
         self.last_record = self.progress.now;
     }
 
+    /// What is to be noted beside the next offsets.
+    pub fn note(&self) -> (&str, &Progress) {
+        (&self.name, &self.progress)
+    }
+
     /// Whether stream time, or what is closed, has moved since the last commit.
     pub fn has_moved(&self) -> bool {
         self.progress != self.committed
@@ -212,114 +221,20 @@ impl StageState {
 
     /// Rows that were written before this are past: what the local store needs not keep.
     pub fn past_before(&self, shape: &StoreShape) -> Option<i64> {
-        let now = self.committed.now.get()?;
+        let now = self.on_tick(self.committed.now).get()?;
         match shape.windowing {
-            crate::state::Windowing::Forever => None,
-            crate::state::Windowing::Windows => Some(self.first_open_committed()),
-            crate::state::Windowing::TimeToLive(ms) => Some(now.saturating_sub(ms).saturating_add(1)),
+            Windowing::Forever => None,
+            Windowing::Windows => Some(self.first_open_committed()),
+            Windowing::TimeToLive(ms) => Some(now.saturating_sub(ms).saturating_add(1)),
         }
     }
 }
 
-/// The first window of which something counts.
-pub(super) fn first_open(window: Option<Window>, progress: &Progress) -> i64 {
-    let Some(window) = window else { return i64::MIN };
-    let open = window.first_open(progress.now);
-    progress.closed.as_ref().map_or(open, |closed| closed.before_ms.min(open))
-}
-
-impl Closed {
-    /// Whether it can be noted as it is: groups with long keys are closed with those behind them.
-    pub fn can_be_noted(&self) -> bool {
-        self.after.as_ref().is_none_or(|after| after.len() <= NOTED_KEY_BYTES_MAX)
+fn tick_ms(shape: &StoreShape) -> Option<i64> {
+    match shape.windowing {
+        Windowing::TimeToLive(ms) => Some((ms / TICKS_OF_LIFE).max(1)),
+        Windowing::Forever | Windowing::Windows => None,
     }
-}
-
-/// How far the stages of a task have come, as text beside the offsets that its group commits: for each stage its stream
-/// time, and where windows are half closed the start of the first and the last key that is.
-#[derive(Debug, Default)]
-pub(super) struct Notes(BTreeMap<String, Progress>);
-
-impl Notes {
-    /// Takes over what stands beside one offset: the furthest counts, as time never goes back.
-    pub fn read(&mut self, metadata: &str) {
-        let Ok(serde_json::Value::Object(stages)) = serde_json::from_str(metadata) else {
-            return;
-        };
-        for (stage, value) in stages {
-            let Some(progress) = read_progress(&value) else { continue };
-            let known = self.0.entry(stage).or_default();
-            if progress.now > known.now || progress.now == known.now && further(&progress, known) {
-                *known = progress;
-            }
-        }
-    }
-
-    fn progress(&self, stage: &str) -> Progress {
-        self.0.get(stage).cloned().unwrap_or_default()
-    }
-
-    /// What is to stand beside the next offsets; empty where no stage has a time.
-    pub fn write<'s>(stages: impl Iterator<Item = &'s StageState>) -> String {
-        let timed = stages.filter_map(|stage| Some((stage.name.clone(), write_progress(&stage.progress)?)));
-        let notes: serde_json::Map<_, _> = timed.collect();
-        if notes.is_empty() {
-            String::new()
-        } else {
-            serde_json::Value::Object(notes).to_string()
-        }
-    }
-}
-
-/// Of two with the same stream time: whether more is closed in the first.
-fn further(a: &Progress, b: &Progress) -> bool {
-    let place = |progress: &Progress| {
-        let closed = progress.closed.as_ref();
-        // Where nothing is said all that can be closed is.
-        closed.map_or((i64::MAX, None), |closed| (closed.before_ms, closed.after.clone()))
-    };
-    place(a) > place(b)
-}
-
-fn write_progress(progress: &Progress) -> Option<serde_json::Value> {
-    let now = progress.now.get()?;
-    Some(match &progress.closed {
-        None => serde_json::json!(now),
-        Some(closed) => match &closed.after {
-            None => serde_json::json!([now, closed.before_ms]),
-            Some(after) => {
-                let hex: String = after.iter().map(|byte| format!("{byte:02x}")).collect();
-                serde_json::json!([now, closed.before_ms, hex])
-            }
-        },
-    })
-}
-
-fn read_progress(value: &serde_json::Value) -> Option<Progress> {
-    let mut now = StreamTime::default();
-    let closed = match value.as_array() {
-        None => {
-            now.advance(value.as_i64()?);
-            None
-        }
-        Some(parts) => {
-            now.advance(parts.first()?.as_i64()?);
-            let after = match parts.get(2) {
-                None => None,
-                Some(hex) => Some(read_hex(hex.as_str()?)?),
-            };
-            Some(Closed {
-                before_ms: parts.get(1)?.as_i64()?,
-                after,
-            })
-        }
-    };
-    Some(Progress { now, closed })
-}
-
-fn read_hex(hex: &str) -> Option<Vec<u8>> {
-    let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
-    (0..hex.len()).step_by(2).map(byte).collect()
 }
 
 /// The stores of a stage while an instance is called.
@@ -405,7 +320,9 @@ impl Stores for Lent {
         bytes_max: usize,
     ) -> Result<Scanned, StoresError> {
         let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let StageStores { stores, now, key, row, .. } = &mut *shared;
+        let StageStores {
+            stores, now, key, row, ..
+        } = &mut *shared;
         let store = &mut stores[store];
         let shape = store.shape().clone();
         key.clear();
@@ -461,7 +378,10 @@ fn append_key(shape: &StoreShape, keys: &Table, row: usize, out: &mut Vec<u8>) -
     write_key(&shape.key, keys, row, out);
     let bytes = out.len() - before;
     if bytes > KEY_BYTES_MAX {
-        let what = format!("the store {:?}: a key of {bytes} bytes, but {KEY_BYTES_MAX} is the limit", shape.label);
+        let what = format!(
+            "the store {:?}: a key of {bytes} bytes, but {KEY_BYTES_MAX} is the limit",
+            shape.label
+        );
         return Err(StoresError::Row(what));
     }
     Ok(())
@@ -471,7 +391,10 @@ fn append_key(shape: &StoreShape, keys: &Table, row: usize, out: &mut Vec<u8>) -
 pub(super) fn check_row(shape: &StoreShape, row: &[u8]) -> Result<(), StoresError> {
     if row.len() > ROW_BYTES_MAX {
         let bytes = row.len();
-        let what = format!("the store {:?}: a row of {bytes} bytes, but {ROW_BYTES_MAX} is the limit", shape.label);
+        let what = format!(
+            "the store {:?}: a row of {bytes} bytes, but {ROW_BYTES_MAX} is the limit",
+            shape.label
+        );
         return Err(StoresError::Row(what));
     }
     Ok(())
@@ -485,43 +408,5 @@ pub(super) fn unavailable(error: ColdError) -> StoresError {
 pub(super) fn push_row(fields: &[crate::schema::Field], from: &Table, row: usize, at: usize, to: &mut [Column]) {
     for ((field, from), to) in fields.iter().zip(&from.columns).zip(to) {
         to.push(field.field_type, at, from.cell(field.field_type, row));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn progress(now_ms: i64, closed: Option<(i64, Option<&[u8]>)>) -> Progress {
-        let mut now = StreamTime::default();
-        now.advance(now_ms);
-        let closed = closed.map(|(before_ms, after)| Closed {
-            before_ms,
-            after: after.map(<[u8]>::to_vec),
-        });
-        Progress { now, closed }
-    }
-
-    #[test]
-    fn progress_is_noted_and_read_back() {
-        for progress in [
-            progress(-5, None),
-            progress(i64::MAX, Some((60_000, None))),
-            progress(7, Some((0, Some(&[0, 255, 16])))),
-        ] {
-            let value = write_progress(&progress).expect("it has a time");
-            assert_eq!(read_progress(&value), Some(progress));
-        }
-        assert_eq!(write_progress(&Progress::default()), None);
-    }
-
-    #[test]
-    fn of_several_notes_the_furthest_counts() {
-        let mut notes = Notes::default();
-        for metadata in [r#"{"a":5}"#, "", "no json", r#"{"a":[9,1,"00"]}"#, r#"{"a":[9,1]}"#, r#"{"a":3,"b":"x"}"#] {
-            notes.read(metadata);
-        }
-        assert_eq!(notes.progress("a"), progress(9, Some((1, Some(&[0])))));
-        assert_eq!(notes.progress("b"), Progress::default());
     }
 }

@@ -15,11 +15,12 @@ use super::effects::Effects;
 use super::pass::Machinery;
 use super::pipeline::{PipelineRuntime, StartError};
 use super::scheduler::{Next, Turn, Waker};
-use super::state::{Notes, StageState};
+use super::state::StageState;
 use crate::connect::embedded::{EmbeddedLog, Subscription};
 use crate::connect::{LogError, Position, TopicPartition};
 use crate::limits::BATCH_BYTES_MAX;
 use crate::state::StoreError;
+use crate::state::notes::Notes;
 
 /// First wait after a failed commit or start of a stage; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -87,6 +88,9 @@ pub struct Task {
     /// Records of such a pass that are still to come: meanwhile it commits after each pass, so that the next one that
     /// takes too long does not undo those before it.
     pub(super) careful_records: usize,
+    /// Making results of what is kept took too long, with no records to take on fewer of: until the next commit it takes
+    /// the time that it needs.
+    pub(super) patient: bool,
     /// Its share of [`PipelineRuntime::dirty_bytes`].
     pub(super) dirty_bytes: i64,
 }
@@ -158,6 +162,7 @@ impl Task {
             record_at: Instant::now(),
             records_max: usize::MAX,
             careful_records: 0,
+            patient: false,
             dirty_bytes: 0,
         };
         task.rewind()?;
@@ -174,7 +179,9 @@ impl Task {
         self.states().for_each(StageState::abort);
         let mut notes = Notes::default();
         for reader in &mut self.readers {
-            let committed = self.log.committed_with_metadata(&self.pipeline.plan.group, &reader.place);
+            let committed = self
+                .log
+                .committed_with_metadata(&self.pipeline.plan.group, &reader.place);
             reader.position = match committed.map_err(|source| reader.error(source))? {
                 Some((offset, metadata)) => {
                     notes.read(&metadata);

@@ -21,6 +21,7 @@ impl Task {
                 Ok(Next::Ready)
             }
             Err(PassError::Overrun) => {
+                self.patient = true;
                 self.rewind()?;
                 Ok(Next::Ready)
             }
@@ -45,7 +46,10 @@ impl Task {
     /// Where all its sources say that they are idle after some time, stream time moves with the clock from then on.
     /// Windows close when it reaches their end; returns when the next does.
     pub(super) fn pass_idle_time(&mut self, now: Instant) -> Result<Option<Instant>, TaskError> {
-        let sources = self.readers.iter().map(|reader| self.pipeline.plan.sources[reader.source].idle);
+        let sources = self
+            .readers
+            .iter()
+            .map(|reader| self.pipeline.plan.sources[reader.source].idle);
         let idle: Option<Vec<Duration>> = sources.collect();
         let Some(idle) = idle.and_then(|idle| idle.into_iter().max()) else {
             return Ok(None);

@@ -121,7 +121,8 @@ impl Window {
 
     /// The windows, open or closed, that a timestamp lies in.
     fn starts(&self, timestamp_ms: i64) -> Starts {
-        self.starts_near(timestamp_ms).unwrap_or_else(|| self.starts_anywhere(timestamp_ms))
+        self.starts_near(timestamp_ms)
+            .unwrap_or_else(|| self.starts_anywhere(timestamp_ms))
     }
 
     /// [`Window::starts`] in numbers of 64 bits, which are enough but at the ends of time; `None` there.

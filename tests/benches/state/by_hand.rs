@@ -120,7 +120,11 @@ impl Job for CountByField {
             out.bytes += CHANGE_BYTES;
         }
         let count = count.count;
-        out.result(record.key.unwrap_or_default(), record.timestamp_ms, &Counted { vendor, count });
+        out.result(
+            record.key.unwrap_or_default(),
+            record.timestamp_ms,
+            &Counted { vendor, count },
+        );
     }
 
     fn commit(&mut self, out: &mut Written) {
@@ -277,7 +281,11 @@ fn run_partition<J: Job>(
         position = fetched.next_offset();
         if end || out.bytes >= 8 << 20 || since.elapsed() >= Duration::from_millis(100) {
             job.commit(&mut out);
-            let Written { results: blocks, changes, .. } = std::mem::replace(&mut out, Written::new(partitions));
+            let Written {
+                results: blocks,
+                changes,
+                ..
+            } = std::mem::replace(&mut out, Written::new(partitions));
             let append = |topic: &str, partition, blocks| Append {
                 topic: topic.into(),
                 partition,

@@ -19,7 +19,9 @@ struct Measured {
 
 pub fn keys() {
     println!("\n### How cost grows with keys: the aggregator, uniform keys, as much memory as it takes\n");
-    println!("| keys | records | µs CPU a record | records/s | memory grown, MB | bytes a key | bytes written by bytes of results and rows |");
+    println!(
+        "| keys | records | µs CPU a record | records/s | memory grown, MB | bytes a key | bytes written by bytes of results and rows |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     let mut counts = vec![1_000, 10_000, 100_000, 1_000_000];
     if flag("--big") {
@@ -38,7 +40,11 @@ pub fn keys() {
             measured.us,
             measured.rate,
             measured.grown_bytes / 1e6,
-            if count < 100_000 { "–".into() } else { format!("{each:.0}") },
+            if count < 100_000 {
+                "–".into()
+            } else {
+                format!("{each:.0}")
+            },
             measured.written,
         );
     }
@@ -47,7 +53,9 @@ pub fn keys() {
 pub fn memory() {
     let (count, records) = (1_000_000, 2_000_000);
     println!("\n### Rows that do not fit into memory: {count} keys, {records} records\n");
-    println!("| `[state] memory` | keys | µs CPU a record | records/s | memory grown, MB | bytes written by bytes of results and rows |");
+    println!(
+        "| `[state] memory` | keys | µs CPU a record | records/s | memory grown, MB | bytes written by bytes of results and rows |"
+    );
     println!("| --- | --- | --- | --- | --- | --- |");
     for memory in ["512MB", "128MB", "64MB", "16MB"] {
         for keys in [Keys::uniform(count), Keys::zipf(count)] {

@@ -138,7 +138,9 @@ fn compare<J: Job>(job: &str, title: &str, dir: &Path, records: u64, file: impl 
 }
 
 fn head(job: &str) {
-    println!("| {job} | Millstream, µs CPU a record | by hand | ratio | Millstream, records/s | by hand | results | by hand |");
+    println!(
+        "| {job} | Millstream, µs CPU a record | by hand | ratio | Millstream, records/s | by hand | results | by hand |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
 }
 

@@ -21,7 +21,10 @@ pub fn open_windows() {
     println!("\n### {KEYS} keys in {MINUTES} minutes: a million groups in open windows, {RECORDS} records\n");
     println!("| results | µs CPU a record | groups that end | until they are gone, ms | µs CPU a group |");
     println!("| --- | --- | --- | --- | --- |");
-    for (title, emit) in [("when a window closes", "close"), ("for what changed (closing drops only)", "update")] {
+    for (title, emit) in [
+        ("when a window closes", "close"),
+        ("for what changed (closing drops only)", "update"),
+    ] {
         let dir = tempfile::tempdir().expect("a folder");
         // Each time one of the minutes, in no order.
         let minute = |at: u64| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) % MINUTES;
@@ -29,7 +32,14 @@ pub fn open_windows() {
             TIME_MS + minute(at) as i64 * 60_000
         });
         let stage = format!("emit = \"{emit}\"\nwindow = {{ tumbling = \"1m\", grace = \"30d\" }}");
-        let file = pipeline_file(dir.path(), "many", "count", "counted", &stage, "[state]\nmemory = \"1GB\"");
+        let file = pipeline_file(
+            dir.path(),
+            "many",
+            "count",
+            "counted",
+            &stage,
+            "[state]\nmemory = \"1GB\"",
+        );
         let text = std::fs::read_to_string(&file).expect("it was written");
         std::fs::write(&file, format!("{text}late = false\n")).expect("the file is written");
         let mut host = Host::open(&options(dir.path())).expect("it opens");

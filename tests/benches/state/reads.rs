@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream::control::{Host, PluginCatalog};
 use millstream::connect::{TopicPartition, partition_of};
+use millstream::control::{Host, PluginCatalog};
 use millstream::state::database::KeyRange;
 use millstream::state::{Backend, CommittedStore};
 use millstream_tests::measure::{cpu_s, median, options, run_pipeline, settle};
@@ -38,7 +38,9 @@ struct Took {
 }
 
 pub fn reads() {
-    println!("\n### Reads of others meanwhile: the aggregator, {KEYS} keys, {RECORDS} records, {READS_PER_SECOND} reads/s wanted\n");
+    println!(
+        "\n### Reads of others meanwhile: the aggregator, {KEYS} keys, {RECORDS} records, {READS_PER_SECOND} reads/s wanted\n"
+    );
     println!("| point reads of | µs CPU a record, the reads' left out | records/s | reads/s | µs CPU a read |");
     println!("| --- | --- | --- | --- | --- |");
     let dir = tempfile::tempdir().expect("a folder");
@@ -76,15 +78,26 @@ fn turn(dir: &std::path::Path, name: &str, way: Way) -> Took {
     let mut host = Host::open(&options(dir)).expect("it opens");
     let catalog = PluginCatalog::new(host.runtime().clone());
     // A host has a backend as soon as one of its pipelines keeps something.
-    let idle = pipeline_file(dir, &format!("{name}-idle"), "count", "counted", "emit = \"update\"", "");
+    let idle = pipeline_file(
+        dir,
+        &format!("{name}-idle"),
+        "count",
+        "counted",
+        "emit = \"update\"",
+        "",
+    );
     let idle_text = std::fs::read_to_string(&idle).expect("it was written");
-    std::fs::write(&idle, idle_text.replace("[source.rides]", "[source.rides]\ntopic = \"none\"")).expect("the file is written");
+    std::fs::write(
+        &idle,
+        idle_text.replace("[source.rides]", "[source.rides]\ntopic = \"none\""),
+    )
+    .expect("the file is written");
     if host.log().topic("none").is_err() {
         millstream_tests::make_topic(host.log(), "none", 1);
     }
     let (_, plan) = millstream::pipeline::load(&idle, &|_| None, &catalog).expect("a right file");
     host.start(plan, &catalog).expect("it starts");
-    let backend = host.state().expect("a pipeline keeps something").clone();
+    let backend = host.kept_with().expect("a pipeline keeps something").clone();
     settle();
     let (stop, reads) = (AtomicBool::new(false), AtomicU64::new(0));
     let changelog = format!("{name}-s-changelog");
@@ -128,7 +141,10 @@ fn read(backend: &Backend, changelog: &str, way: Way, stop: &AtomicBool, reads: 
         // Until the pipeline has made its changelog there is nothing to read.
         let _row = match way {
             Way::None => None,
-            Way::Flushed => backend.db.get(changelog, place.partition, &key).expect("it can be read"),
+            Way::Flushed => backend
+                .db
+                .get(changelog, place.partition, &key)
+                .expect("it can be read"),
             Way::Committed => {
                 let range = KeyRange::prefix(&key);
                 let store = CommittedStore::open(&backend.db, &*backend.log, &place, &range).ok();

@@ -15,7 +15,9 @@ const TIMES: usize = 3;
 
 pub fn reopen() {
     println!("\n### Reopening after `kill -9`: until the first new record is counted and committed\n");
-    println!("| keys | records before | rows to read again | open the folder, s | start, s | first record, s | memory, MB |");
+    println!(
+        "| keys | records before | rows to read again | open the folder, s | start, s | first record, s | memory, MB |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     let mut counts = vec![1_000_000];
     if flag("--big") {
@@ -77,8 +79,12 @@ pub fn child_reopen(dir: &Path) {
     let behind = |partition| {
         let changelog = TopicPartition::new("reopen-s-changelog", partition);
         let next = host.log().next_offset(&changelog).expect("it answers");
-        let backend = host.state().expect("the pipeline keeps something");
-        next - backend.db.flushed(&changelog.topic, partition).expect("it answers").unwrap_or(0)
+        let backend = host.kept_with().expect("the pipeline keeps something");
+        next - backend
+            .db
+            .flushed(&changelog.topic, partition)
+            .expect("it answers")
+            .unwrap_or(0)
     };
     let rows: u64 = (0..PARTITIONS).map(behind).sum();
     while host.log().committed(&group, &place).expect("it answers").unwrap_or(0) < end {

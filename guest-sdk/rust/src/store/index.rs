@@ -162,7 +162,8 @@ mod tests {
     /// With half of the buckets free, a fair hash probes one and a half buckets for a key.
     #[test]
     fn keys_with_a_pattern_do_not_crowd() {
-        let patterns: [(&str, fn(u64) -> u64); 4] = [
+        type Pattern = (&'static str, fn(u64) -> u64);
+        let patterns: [Pattern; 4] = [
             ("in a row", |n| n),
             ("high bits", |n| n << 48),
             ("steps", |n| n * 1000),

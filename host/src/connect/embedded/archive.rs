@@ -36,7 +36,9 @@ pub(super) fn find_damage(engine: &Path) -> io::Result<Option<String>> {
                 let path = entry?.path();
                 if path.is_file() && !is_bounded(&mut File::open(&path)?)? {
                     let name = path.strip_prefix(engine).unwrap_or(&path).display();
-                    return Ok(Some(format!("the list of sections of the file {name} is not what was written")));
+                    return Ok(Some(format!(
+                        "the list of sections of the file {name} is not what was written"
+                    )));
                 }
             }
         }
@@ -56,7 +58,10 @@ fn is_bounded(file: &mut File) -> io::Result<bool> {
         return Ok(true);
     }
     let list_at = u64::from_le_bytes(trailer[22..30].try_into().unwrap_or_default());
-    let Some(room) = trailer_at.checked_sub(list_at).and_then(|room| room.checked_sub(LIST_HEAD_BYTES)) else {
+    let Some(room) = trailer_at
+        .checked_sub(list_at)
+        .and_then(|room| room.checked_sub(LIST_HEAD_BYTES))
+    else {
         return Ok(false);
     };
     let mut head = [0; LIST_HEAD_BYTES as usize];

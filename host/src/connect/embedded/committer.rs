@@ -12,7 +12,8 @@ use super::topic::{End, Generation, Head, Topic, bytes_between};
 use super::{Down, Shared, time_index};
 use crate::connect::membership::Membership;
 use crate::connect::{
-    Block, Commit, CommitError, Committed, Fence, GroupOffset, LogError, TopicPartition, TopicRole, TopicSpec, check_group,
+    Block, Commit, CommitError, Committed, Fence, GroupOffset, LogError, TopicPartition, TopicRole, TopicSpec,
+    check_group,
 };
 use crate::crash::crash_point;
 use crate::limits::{
@@ -38,8 +39,10 @@ pub(super) enum Job {
 pub(super) enum Change {
     CreateTopic(TopicSpec),
     DeleteTopic(String),
+    /// Topics that are deleted, and offsets that are set, together.
+    Reset(Vec<String>, Vec<GroupOffset>),
     DeleteGroup(String),
-    SetTopicRole(String, TopicRole),
+    SetTopicRole(String, Box<TopicRole>),
 }
 
 /// A commit whose blocks are finished.
@@ -337,17 +340,19 @@ impl Plan {
         for (append, topic) in commit.appends.iter().zip(topics) {
             base_offsets.push(self.append(engine, &topic, append)?);
         }
-        for offset in &commit.offsets {
-            let tp = TopicPartition::new(offset.topic.clone(), offset.partition);
-            let stored = StoredOffset {
-                next_offset: offset.next_offset,
-                committed_ms: self.now_ms,
-                metadata: offset.metadata.as_str().into(),
-            };
-            self.put(engine, offset_key(&offset.group, &tp), stored.encode());
-            self.offsets.push((offset.group.clone(), tp, stored));
-        }
+        commit.offsets.iter().for_each(|offset| self.set_offset(engine, offset));
         Ok(Ok(Committed { base_offsets }))
+    }
+
+    pub(super) fn set_offset(&mut self, engine: &Engine, offset: &GroupOffset) {
+        let tp = TopicPartition::new(offset.topic.clone(), offset.partition);
+        let stored = StoredOffset {
+            next_offset: offset.next_offset,
+            committed_ms: self.now_ms,
+            metadata: offset.metadata.as_str().into(),
+        };
+        self.put(engine, offset_key(&offset.group, &tp), stored.encode());
+        self.offsets.push((offset.group.clone(), tp, stored));
     }
 
     fn append(&mut self, engine: &Engine, topic: &Arc<Topic>, append: &PendingAppend) -> fjall::Result<u64> {
@@ -365,7 +370,7 @@ impl Plan {
             self.batch.insert(
                 &home.keyspace,
                 home.key(append.partition, end.next_offset),
-                block.bytes.clone(),
+                &block.bytes[..],
             );
             let before = end;
             end.next_offset += u64::from(block.count);
@@ -518,6 +523,20 @@ fn wait_for_flushes(engine: &Engine, keyspace: &Keyspace) -> fjall::Result<()> {
 
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(60);
 
+pub(super) fn check_offset(engine: &Engine, offset: &GroupOffset) -> Result<(), LogError> {
+    check_group(&offset.group)?;
+    engine.topic(&offset.topic)?.head(offset.partition)?;
+    if offset.metadata.len() > OFFSET_METADATA_BYTES_MAX {
+        return Err(LogError::MetadataTooLarge {
+            group: offset.group.to_string(),
+            topic: offset.topic.to_string(),
+            partition: offset.partition,
+            bytes: offset.metadata.len(),
+        });
+    }
+    Ok(())
+}
+
 fn check_commit(
     engine: &Engine,
     commit: &PendingCommit,
@@ -535,18 +554,10 @@ fn check_commit(
         topic.head(append.partition)?;
         topics.push(topic);
     }
-    for offset in &commit.offsets {
-        check_group(&offset.group)?;
-        engine.topic(&offset.topic)?.head(offset.partition)?;
-        if offset.metadata.len() > OFFSET_METADATA_BYTES_MAX {
-            return Err(LogError::MetadataTooLarge {
-                group: offset.group.to_string(),
-                topic: offset.topic.to_string(),
-                partition: offset.partition,
-                bytes: offset.metadata.len(),
-            });
-        }
-    }
+    commit
+        .offsets
+        .iter()
+        .try_for_each(|offset| check_offset(engine, offset))?;
     if let (Some(fence), Some(members)) = (&commit.fence, members) {
         members.check(fence, &commit.offsets, Instant::now())?;
     }

@@ -19,6 +19,7 @@
 use super::Options;
 use super::folder::{DataFolder, Format, OpenError};
 use super::journal::{self, decode_number, encode_number};
+use super::manifest::find_damaged_list;
 use super::reading::Home;
 use super::topic::{End, Generation, GenerationRow, Head, Topic, TopicRow};
 use crate::connect::{LogError, TopicPartition};
@@ -94,6 +95,9 @@ impl Engine {
                     return Err(damaged(format!("the storage engine's file {missing} is missing")));
                 }
                 if let Some(detail) = journal::find_damage(&path).map_err(|error| OpenError::io(&at, error))? {
+                    return Err(damaged(detail));
+                }
+                if let Some(detail) = find_damaged_list(&path).map_err(|error| OpenError::io(&at, error))? {
                     return Err(damaged(detail));
                 }
             }

@@ -29,6 +29,7 @@ mod committer;
 mod engine;
 mod folder;
 pub(crate) mod journal;
+pub(crate) mod manifest;
 mod queue;
 mod reading;
 mod retention;
@@ -44,8 +45,8 @@ pub use subscription::Subscription;
 
 use super::membership::{Assignment, LiveGroup, Membership};
 use super::{
-    Commit, CommitError, Committed, Fetched, GroupDescription, GroupPartition, LogError, Position, TopicDescription,
-    TopicPartition, TopicRole, TopicSpec,
+    Commit, CommitError, Committed, Fetched, GroupDescription, GroupOffset, GroupPartition, LogError, Position,
+    TopicDescription, TopicPartition, TopicRole, TopicSpec,
 };
 use crate::limits::{DISK_RESERVE_BYTES, GENERATION_BYTES_MAX};
 use committer::{Change, Committer, Job, PendingCommit};
@@ -181,6 +182,14 @@ impl EmbeddedLog {
         self.change(Change::DeleteTopic(name.into()))
     }
 
+    /// Drops topics with the groups' offsets in them, and sets other offsets: all of it, or nothing.
+    ///
+    /// # Errors
+    /// Where a topic or a partition is not there, and as [`EmbeddedLog::commit`] does.
+    pub fn reset(&self, topics: Vec<String>, offsets: Vec<GroupOffset>) -> Result<(), CommitError> {
+        self.change(Change::Reset(topics, offsets))
+    }
+
     /// Forgets a group's offsets.
     ///
     /// # Errors
@@ -194,7 +203,7 @@ impl EmbeddedLog {
     /// # Errors
     /// Where it is not there.
     pub fn set_topic_role(&self, name: &str, role: TopicRole) -> Result<(), CommitError> {
-        self.change(Change::SetTopicRole(name.into(), role))
+        self.change(Change::SetTopicRole(name.into(), Box::new(role)))
     }
 
     /// All topics, by name.

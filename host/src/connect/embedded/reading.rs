@@ -228,5 +228,5 @@ impl Blocks {
 fn decode_block(guard: fjall::Guard) -> ReadBlock {
     let (key, value) = guard.into_inner().map_err(|error| error.to_string())?;
     let offset = key.last_chunk::<8>().ok_or("a key of a block that is none")?;
-    Ok((u64::from_be_bytes(*offset), Bytes::from(value)))
+    Ok((u64::from_be_bytes(*offset), Bytes::from_owner(value)))
 }

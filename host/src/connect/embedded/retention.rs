@@ -7,7 +7,7 @@
 //! Topics that a pipeline made for itself are purged: a generation goes as soon as the pipeline's group has passed it in
 //! all partitions. That is looked at when an offset of such a topic moves, and when a generation begins.
 
-use super::committer::{Change, Committer};
+use super::committer::{Change, Committer, Plan, check_offset};
 use super::engine::{Engine, end_key, generation_key, offset_key, topic_key};
 use super::topic::{Generation, Head, Topic, TopicRow, bytes_between};
 use crate::connect::{CommitError, GroupOffset, LogError, TopicPartition, TopicRole, TopicSpec, check_group};
@@ -27,9 +27,10 @@ impl Committer {
     pub(super) fn change(&mut self, change: Change) -> Result<(), CommitError> {
         match change {
             Change::CreateTopic(spec) => self.create_topic(&spec),
-            Change::DeleteTopic(name) => self.delete_topic(&name),
+            Change::DeleteTopic(name) => self.reset(&[name], &[]),
+            Change::Reset(topics, offsets) => self.reset(&topics, &offsets),
             Change::DeleteGroup(group) => self.delete_group(&group),
-            Change::SetTopicRole(name, role) => self.set_topic_role(&name, role),
+            Change::SetTopicRole(name, role) => self.set_topic_role(&name, *role),
         }
     }
 
@@ -78,40 +79,20 @@ impl Committer {
         Ok(())
     }
 
-    fn delete_topic(&mut self, name: &str) -> Result<(), CommitError> {
+    /// Drops topics with the groups' offsets in them, and sets other offsets, all in one batch.
+    fn reset(&mut self, topics: &[String], offsets: &[GroupOffset]) -> Result<(), CommitError> {
         self.shared.revive()?;
-        self.shared.with_engine(|engine| engine.topic(name).map(drop))?;
+        self.shared.with_engine(|engine| {
+            topics.iter().try_for_each(|name| engine.topic(name).map(drop))?;
+            offsets.iter().try_for_each(|offset| check_offset(engine, offset))
+        })?;
         let mut dropped = Vec::new();
         self.write(0, |engine, plan| {
-            let Ok(topic) = engine.topic(name) else {
-                return Ok(());
-            };
-            plan.remove(engine, topic_key(name));
-            let generations = topic.generations.read().unwrap_or_else(|e| e.into_inner()).clone();
             dropped.clear();
-            let ends = topic.ends();
-            for (at, generation) in generations.iter().enumerate() {
-                let ends = generations.get(at + 1).map_or(&ends, |next| &next.bases);
-                dropped.extend(plan.drop_generation(engine, &topic, generation, ends));
+            for topic in topics.iter().filter_map(|name| engine.topic(name).ok()) {
+                drop_topic(engine, plan, &topic, &mut dropped);
             }
-            for partition in 0..topic.spec.partitions {
-                plan.remove(engine, end_key(topic.id, partition));
-            }
-            let offsets = engine.offsets.read().unwrap_or_else(|e| e.into_inner());
-            for (group, partitions) in offsets.iter() {
-                for tp in partitions.keys().filter(|tp| &*tp.topic == name) {
-                    plan.remove(engine, offset_key(group, tp));
-                }
-            }
-            let name = name.to_string();
-            plan.after(move |engine| {
-                engine.topics.write().unwrap_or_else(|e| e.into_inner()).remove(&*name);
-                let mut offsets = engine.offsets.write().unwrap_or_else(|e| e.into_inner());
-                offsets
-                    .values_mut()
-                    .for_each(|partitions| partitions.retain(|tp, _| *tp.topic != *name));
-                offsets.retain(|_, partitions| !partitions.is_empty());
-            });
+            offsets.iter().for_each(|offset| plan.set_offset(engine, offset));
             Ok(())
         })?;
         crash_point("topic-synced");
@@ -382,6 +363,35 @@ fn survey(engine: &Engine, now_ms: i64) -> (Option<u64>, Vec<Step>) {
         }
     }
     (next, steps)
+}
+
+/// Drops a topic with the groups' offsets in it; what goes with it as a whole is added to `dropped`.
+fn drop_topic(engine: &Engine, plan: &mut Plan, topic: &Topic, dropped: &mut Vec<Keyspace>) {
+    let name = topic.spec.name.clone();
+    plan.remove(engine, topic_key(&name));
+    let generations = topic.generations.read().unwrap_or_else(|e| e.into_inner()).clone();
+    let ends = topic.ends();
+    for (at, generation) in generations.iter().enumerate() {
+        let ends = generations.get(at + 1).map_or(&ends, |next| &next.bases);
+        dropped.extend(plan.drop_generation(engine, topic, generation, ends));
+    }
+    for partition in 0..topic.spec.partitions {
+        plan.remove(engine, end_key(topic.id, partition));
+    }
+    let offsets = engine.offsets.read().unwrap_or_else(|e| e.into_inner());
+    for (group, partitions) in offsets.iter() {
+        for tp in partitions.keys().filter(|tp| *tp.topic == *name) {
+            plan.remove(engine, offset_key(group, tp));
+        }
+    }
+    plan.after(move |engine| {
+        engine.topics.write().unwrap_or_else(|e| e.into_inner()).remove(&*name);
+        let mut offsets = engine.offsets.write().unwrap_or_else(|e| e.into_inner());
+        offsets
+            .values_mut()
+            .for_each(|partitions| partitions.retain(|tp, _| *tp.topic != *name));
+        offsets.retain(|_, partitions| !partitions.is_empty());
+    });
 }
 
 /// The group that reads a topic that a pipeline made for itself.

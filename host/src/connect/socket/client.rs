@@ -3,7 +3,7 @@
 use super::path::ShortFolder;
 use super::wire;
 use crate::connect::{
-    Assignment, Broker, Commit, CommitError, Committed, Fetched, GroupDescription, LogError, Position,
+    Assignment, Broker, Commit, CommitError, Committed, Fetched, GroupDescription, GroupOffset, LogError, Position,
     TopicDescription, TopicPartition, TopicSpec,
 };
 use bytes::Bytes;
@@ -23,12 +23,12 @@ use tokio::runtime::Runtime;
 /// one that waits holds up no other.
 pub struct Client {
     folder: PathBuf,
-    runtime: Runtime,
+    pub(super) runtime: Runtime,
     host: bool,
 }
 
 /// How far a call got that has no answer.
-enum Failed {
+pub(super) enum Failed {
     /// Nobody answers: nothing was sent.
     Unsent(String),
     /// Sent, and then the connection broke.
@@ -59,13 +59,13 @@ impl Client {
         self.host
     }
 
-    fn open(&self) -> io::Result<UnixStream> {
+    pub(super) fn open(&self) -> io::Result<UnixStream> {
         let stream = UnixStream::connect(ShortFolder::new(&self.folder)?.socket())?;
         stream.set_nonblocking(true)?;
         Ok(stream)
     }
 
-    fn call(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Bytes, Failed> {
+    pub(super) fn call(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Bytes, Failed> {
         let stream = self.open().map_err(|error| Failed::Unsent(error.to_string()))?;
         let json = !path.ends_with("/commits") && !body.is_empty();
         let mut request = Request::builder().method(method).uri(path).header("host", "millstream");
@@ -130,7 +130,7 @@ fn too_large() -> LogError {
     }
 }
 
-fn log_error(failed: Failed) -> LogError {
+pub(super) fn log_error(failed: Failed) -> LogError {
     match failed {
         Failed::Unsent(detail) => LogError::Unavailable { detail: gone(&detail) },
         Failed::Sent(detail) => LogError::Unavailable { detail },
@@ -140,7 +140,7 @@ fn log_error(failed: Failed) -> LogError {
     }
 }
 
-fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, LogError> {
+pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, LogError> {
     serde_json::from_slice(body).map_err(|error| LogError::Holder {
         detail: format!("an answer that is not understood ({error}): is it of another version?"),
     })
@@ -151,12 +151,12 @@ fn strange(status: StatusCode, body: &[u8]) -> String {
     format!("{status}: {text}")
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
+pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
 /// A name as one segment of a path.
-fn segment(name: &str) -> String {
+pub(super) fn segment(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name.bytes() {
         match byte {
@@ -171,13 +171,17 @@ fn place(tp: &TopicPartition) -> String {
     format!("/v0/topics/{}/{}", segment(&tp.topic), tp.partition)
 }
 
-impl Broker for Client {
+impl Broker for Arc<Client> {
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), CommitError> {
         self.change(Method::POST, "/v0/topics", json(spec))
     }
 
     fn delete_topic(&self, name: &str) -> Result<(), CommitError> {
         self.change(Method::DELETE, &format!("/v0/topics/{}", segment(name)), Vec::new())
+    }
+
+    fn reset(&self, topics: Vec<String>, offsets: Vec<GroupOffset>) -> Result<(), CommitError> {
+        self.change(Method::POST, "/v0/reset", json(&(topics, offsets)))
     }
 
     fn topics(&self) -> Result<Vec<TopicDescription>, LogError> {

@@ -2,8 +2,9 @@
 
 use super::path::ShortFolder;
 use super::wire;
-use crate::connect::{CommitError, EmbeddedLog, Fetched, LogError, Position, TopicPartition, TopicSpec};
+use crate::connect::{CommitError, EmbeddedLog, Fetched, GroupOffset, LogError, Position, TopicPartition, TopicSpec};
 use crate::limits::{CALLER_COMMIT_BYTES_MAX, SOCKET_FETCH_BYTES_MAX, SOCKET_THREADS_MAX, SOCKET_WAIT_TIME_MAX};
+use crate::state::LocalState;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
@@ -16,7 +17,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
@@ -44,20 +45,35 @@ pub struct Server {
 /// # Errors
 /// Where the socket cannot be made.
 pub fn serve(log: Arc<EmbeddedLog>) -> Result<Server, ServeError> {
-    let folder = log.path().to_path_buf();
-    serve_log(log, true).map_err(|source| ServeError { folder, source })
+    serve_host(LocalState::beside(log), Arc::default())
+}
+
+/// The same with the local store that the host has opened or will open, and the names of its pipelines.
+///
+/// # Errors
+/// Where the socket cannot be made.
+pub fn serve_host(state: Arc<LocalState>, pipelines: Pipelines) -> Result<Server, ServeError> {
+    serve_all(state, pipelines, true)
 }
 
 /// The same for a command that holds the folder for a while; it says so to those who ask.
 ///
 /// # Errors
 /// Where the socket cannot be made.
-pub fn serve_command(log: Arc<EmbeddedLog>) -> Result<Server, ServeError> {
-    let folder = log.path().to_path_buf();
-    serve_log(log, false).map_err(|source| ServeError { folder, source })
+pub fn serve_command(state: Arc<LocalState>) -> Result<Server, ServeError> {
+    serve_all(state, Arc::default(), false)
 }
 
-fn serve_log(log: Arc<EmbeddedLog>, host: bool) -> io::Result<Server> {
+/// The names of the pipelines that run in a host.
+pub type Pipelines = Arc<Mutex<Vec<String>>>;
+
+fn serve_all(state: Arc<LocalState>, pipelines: Pipelines, host: bool) -> Result<Server, ServeError> {
+    let folder = state.log().path().to_path_buf();
+    serve_log(state, pipelines, host).map_err(|source| ServeError { folder, source })
+}
+
+fn serve_log(state: Arc<LocalState>, pipelines: Pipelines, host: bool) -> io::Result<Server> {
+    let log = state.log().clone();
     let socket = log.path().join(crate::connect::embedded::SOCKET_NAME);
     let listener = listen(&log)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -79,9 +95,12 @@ fn serve_log(log: Arc<EmbeddedLog>, host: bool) -> io::Result<Server> {
                 tokio::time::sleep(ACCEPT_TIME).await;
                 let _ = ending.send(());
             };
-            let serving = axum::serve(listener, router(log, host))
-                .with_graceful_shutdown(stopped)
-                .into_future();
+            let serving = axum::serve(
+                listener,
+                router(log, host).merge(super::state::router(state, pipelines)),
+            )
+            .with_graceful_shutdown(stopped)
+            .into_future();
             let over = async {
                 let _ = ended.await;
                 tokio::time::sleep(END_TIME_MAX).await;
@@ -143,6 +162,7 @@ fn router(log: Arc<EmbeddedLog>, host: bool) -> Router {
         .route("/v0/topics/{topic}/{partition}/records", get(records))
         .route("/v0/topics/{topic}/{partition}/offset", post(offset_at))
         .route("/v0/commits", post(commit))
+        .route("/v0/reset", post(reset))
         .route("/v0/groups", get(groups))
         .route("/v0/groups/{group}", axum::routing::delete(delete_group))
         .route("/v0/groups/{group}/offsets/{topic}/{partition}", get(committed))
@@ -225,6 +245,10 @@ async fn commit(State(log): Log, body: Bytes) -> Response {
     blocking(move || log.commit(commit)).await
 }
 
+async fn reset(State(log): Log, Json((topics, offsets)): Json<(Vec<String>, Vec<GroupOffset>)>) -> Response {
+    blocking(move || log.reset(topics, offsets)).await
+}
+
 async fn groups(State(log): Log) -> Response {
     answer(log.groups())
 }
@@ -290,7 +314,7 @@ fn refuse(error: &impl Serialize, status: StatusCode) -> Response {
     (status, Json(error)).into_response()
 }
 
-fn panicked(error: &tokio::task::JoinError) -> Response {
+pub(super) fn panicked(error: &tokio::task::JoinError) -> Response {
     (
         StatusCode::INTERNAL_SERVER_ERROR,
         format!("the request ended early: {error}"),

@@ -3,9 +3,11 @@
 use super::*;
 use crate::connect::{
     Append, BlockBuilder, Broker, Commit, CommitError, EmbeddedLog, GroupOffset, LogError, OpenBroker, Options,
-    Position, TopicPartition, TopicSpec, open_broker,
+    Position, StoreSchema, TopicPartition, TopicRole, TopicSpec, open_broker,
 };
 use crate::record::{Headers, Record};
+use crate::schema::{Field, FieldType};
+use crate::state::{KeyFilter, LocalState, RowQuery, StateAccess};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -224,4 +226,136 @@ fn nonsense_on_the_socket_is_answered_and_changes_nothing() {
         assert!(answer.starts_with("HTTP/1.1 4"), "{text}: {answer}");
     }
     assert_eq!(broker.topic("t").unwrap().partition_ranges[0].next_offset, 0);
+}
+
+/// A role of a store with texts as keys and values.
+fn texts() -> TopicRole {
+    let field = |name: &str| Field {
+        name: name.into(),
+        field_type: FieldType::Text,
+        optional: false,
+    };
+    TopicRole::Changelog {
+        pipeline: "p".into(),
+        stage: "s".into(),
+        store: Some("texts".into()),
+        schemas: vec![StoreSchema {
+            key: vec![field("key")],
+            value: vec![field("text")],
+            window_size_ms: None,
+            window_grace_ms: 0,
+            time_to_live_ms: 0,
+        }],
+    }
+}
+
+#[test]
+fn rows_of_a_store_come_in_pieces_and_an_answer_that_was_cut_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _server, broker) = open(dir.path());
+    let spec = TopicSpec {
+        role: Some(Arc::new(texts())),
+        ..TopicSpec::new("t", 3)
+    };
+    log.create_topic(&spec).unwrap();
+    // More than a piece by far; in tests an answer is cut after each.
+    let row = |n: usize| Record {
+        key: Some(format!("key {:05}", n / 2).into_bytes()),
+        value: Some(vec![b'x'; 300]),
+        headers: Headers::default(),
+        timestamp_ms: n as i64,
+    };
+    for partition in 0..3 {
+        let rows: Vec<_> = (0..3000).filter(|n| n % 3 != partition as usize).map(row).collect();
+        broker.commit(commit(partition, &rows)).unwrap();
+    }
+    let query = RowQuery {
+        changelog: "t".into(),
+        keys: KeyFilter::All,
+        from_ms: None,
+        to_ms: None,
+        after: None,
+    };
+    let rows = |from: &dyn StateAccess, query: &RowQuery, stop_after: usize| {
+        let mut rows = Vec::new();
+        let shown = from.rows(query, &mut |row| {
+            rows.push((row.key.to_vec(), row.partition, row.row.to_vec()));
+            rows.len() < stop_after
+        });
+        shown.map(|()| rows)
+    };
+    let local = LocalState::beside(log.clone());
+    let all = rows(&*local, &query, usize::MAX).unwrap();
+    assert!(all.is_sorted() && all.len() > 4000, "{}", all.len());
+    assert!(rows(broker.state(), &query, usize::MAX).unwrap() == all);
+    assert!(rows(broker.state(), &query, 7).unwrap() == all[..7]);
+    let one = RowQuery {
+        keys: KeyFilter::StartsWith(b"key 0070".to_vec()),
+        ..query.clone()
+    };
+    let wanted: Vec<_> = all
+        .iter()
+        .filter(|row| row.0.starts_with(b"key 0070"))
+        .cloned()
+        .collect();
+    assert!(rows(broker.state(), &one, usize::MAX).unwrap() == wanted && wanted.len() > 20);
+    assert_eq!(broker.state().size("t").unwrap().rows, all.len() as u64);
+    assert_eq!(broker.state().running().unwrap(), [""; 0]);
+
+    log.create_topic(&TopicSpec::new("plain", 1)).unwrap();
+    for (changelog, said) in [("plain", "is no changelog"), ("none", "no topic")] {
+        let changelog = changelog.into();
+        let error = rows(
+            broker.state(),
+            &RowQuery {
+                changelog,
+                ..query.clone()
+            },
+            1,
+        )
+        .unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+    }
+}
+
+#[test]
+fn a_reset_is_one_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _server, broker) = open(dir.path());
+    for name in ["t", "internal"] {
+        log.create_topic(&TopicSpec::new(name, 1)).unwrap();
+    }
+    broker.commit(commit(0, &[Record::default()])).unwrap();
+    let offset = |topic: &str, next_offset| GroupOffset {
+        group: "g".into(),
+        topic: topic.into(),
+        partition: 0,
+        next_offset,
+        metadata: String::new(),
+    };
+    let offsets = vec![offset("t", 1), offset("internal", 0)];
+    let before = Commit {
+        offsets,
+        ..Commit::default()
+    };
+    broker.commit(before).unwrap();
+    let error = broker
+        .reset(vec!["internal".into(), "none".into()], vec![offset("t", 0)])
+        .unwrap_err();
+    assert!(error.to_string().contains("no topic \"none\""), "{error}");
+    assert_eq!(log.committed("g", &TopicPartition::new("t", 0)), Ok(Some(1)));
+    broker.reset(vec!["internal".into()], vec![offset("t", 0)]).unwrap();
+    let after = |log: &EmbeddedLog| {
+        let groups = log.groups().unwrap();
+        let offsets = groups[0]
+            .partitions
+            .iter()
+            .map(|at| (at.topic.clone(), at.committed_offset));
+        (log.topics().unwrap().len(), offsets.collect::<Vec<_>>())
+    };
+    assert_eq!(after(&log), (1, vec![("t".to_owned(), 0)]));
+    drop((broker, _server));
+    log.close();
+    let log = EmbeddedLog::open(dir.path(), Options::default()).unwrap();
+    assert_eq!(after(&log), (1, vec![("t".to_owned(), 0)]));
 }

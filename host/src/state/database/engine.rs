@@ -32,6 +32,7 @@ use super::error::{Cause, cause};
 use super::folder::{self, Format};
 use super::store::{Segment, Store};
 use crate::connect::embedded::journal::{decode_number, encode_number, find_damage};
+use crate::connect::embedded::manifest::find_damaged_list;
 use crate::connect::embedded::stopped;
 use crate::crash::crash_point;
 use crate::state::segment::{Segmenting, decode_time, encode_time};
@@ -159,7 +160,11 @@ fn look_at_files(path: &Path) -> Result<(), OpenFailure> {
     {
         return Err(OpenFailure::Damaged("the storage engine's journal is missing".into()));
     }
-    match find_damage(path) {
+    let found = find_damage(path).and_then(|found| match found {
+        Some(detail) => Ok(Some(detail)),
+        None => find_damaged_list(path),
+    });
+    match found {
         Ok(None) => Ok(()),
         Ok(Some(detail)) => Err(OpenFailure::Damaged(detail)),
         Err(error) => Err(failure(error.into())),
@@ -179,7 +184,7 @@ fn open_database(path: &Path, cache_bytes: u64, made: bool) -> fjall::Result<(Da
     let db = Database::builder(path)
         .cache_size(cache_bytes)
         .max_journaling_size(128 << 20)
-        .worker_threads(2)
+        .worker_threads(1)
         .open()?;
     let meta = db.keyspace("meta", || {
         KeyspaceCreateOptions::default().max_memtable_size(META_MEMTABLE_BYTES)

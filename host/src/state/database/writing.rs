@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// A row, or none where the key is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreRow<'a> {
-    /// At most [`ROW_KEY_BYTES_MAX`] bytes.
+    /// With its partition at most 65,535 bytes.
     pub key: &'a [u8],
     /// The row; none where it is deleted.
     pub value: Option<&'a [u8]>,

@@ -16,7 +16,7 @@ impl Cold for Disk {
         Ok(self.rows.get(key).cloned())
     }
 
-    fn range(&self, from: Bound<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ColdError> {
+    fn range(&self, from: Bound<&[u8]>, limit: usize) -> Result<Vec<KeyedRow>, ColdError> {
         let rows = self.rows.range::<[u8], _>((from, Bound::Unbounded)).take(limit);
         Ok(rows.map(|(key, row)| (key.clone(), row.clone())).collect())
     }

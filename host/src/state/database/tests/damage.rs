@@ -170,6 +170,34 @@ fn a_changed_cut_or_missing_file_is_told() {
     }
 }
 
+/// The engine does not compare the sums of its lists of tables: it would open an older list, and old rows with it.
+#[test]
+fn an_older_list_of_tables_is_not_taken_for_the_newest() {
+    let image = folder();
+    let mut older = 0;
+    for keyspace in fs::read_dir(image.path().join("engine/keyspaces")).unwrap() {
+        let path = keyspace.unwrap().path().join("current");
+        let bytes = fs::read(&path).unwrap();
+        for number in 0..bytes[0] {
+            let copied = tempfile::tempdir().unwrap();
+            copy(image.path(), &copied.path().join("state")).unwrap();
+            let target = copied
+                .path()
+                .join("state")
+                .join(path.strip_prefix(image.path()).unwrap());
+            let mut changed = bytes.clone();
+            changed[0] = number;
+            older += u32::from(target.with_file_name(format!("v{number}")).exists());
+            fs::write(&target, &changed).unwrap();
+            let Outcome::SetAside(detail) = outcome(copied.path()) else {
+                panic!("an older list was opened");
+            };
+            assert!(detail.contains("list of the tables"), "{detail}");
+        }
+    }
+    assert!(older > 0, "no older list was there");
+}
+
 #[test]
 fn a_torn_offset_goes_back_to_the_one_before() {
     let image = folder();

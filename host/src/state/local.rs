@@ -1,0 +1,86 @@
+//! The local store of a data folder, opened when somebody first needs it.
+
+use super::database::{Opened, SetAside, StateDb, StateError, StateOpenError, StateOptions};
+use crate::connect::EmbeddedLog;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The local store's folder in the data folder.
+pub const STATE_FOLDER: &str = "state";
+
+/// The local store beside a log. Whoever has the log has it.
+pub struct LocalState {
+    log: Arc<EmbeddedLog>,
+    folder: PathBuf,
+    opened: Mutex<Option<Arc<StateDb>>>,
+}
+
+impl LocalState {
+    /// Beside this log; nothing is opened yet.
+    pub fn beside(log: Arc<EmbeddedLog>) -> Arc<LocalState> {
+        Arc::new(LocalState {
+            folder: log.path().join(STATE_FOLDER),
+            log,
+            opened: Mutex::default(),
+        })
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Arc<EmbeddedLog> {
+        &self.log
+    }
+
+    /// The store; opened now where it was not yet. What is damaged is set aside, and that is said.
+    ///
+    /// # Errors
+    /// As [`StateDb::open`].
+    pub fn db(&self) -> Result<Arc<StateDb>, StateOpenError> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(db) = &*opened {
+            return Ok(db.clone());
+        }
+        let Opened { db, set_aside } = StateDb::open(&self.folder, StateOptions::default())?;
+        if let Some(SetAside { folder, detail }) = set_aside {
+            tracing::error!(
+                "the local store was damaged ({detail}) and is now in {}; stores whose changelogs are complete are made anew",
+                folder.display()
+            );
+        }
+        *opened = Some(db.clone());
+        Ok(db)
+    }
+
+    /// Drops a store with its rows, where there is one.
+    ///
+    /// # Errors
+    /// As [`StateDb::drop_store`].
+    pub fn drop_store(&self, changelog: &str) -> Result<(), super::QueryError> {
+        // Where there is no folder there are no rows, and none is made for that.
+        if self.folder.exists() {
+            self.db()?.drop_store(changelog)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes on the disk of a store.
+    ///
+    /// # Errors
+    /// Where the storage does not answer.
+    pub fn bytes(&self, changelog: &str) -> Result<u64, super::QueryError> {
+        Ok(self.db()?.bytes([changelog])?)
+    }
+
+    /// Gives the folder back, where it was opened.
+    pub fn close(&self) {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(db) = &*opened {
+            db.close();
+        }
+    }
+}
+
+impl From<StateError> for super::QueryError {
+    fn from(error: StateError) -> Self {
+        super::ReadError::from(error).into()
+    }
+}
