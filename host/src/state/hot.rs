@@ -179,7 +179,28 @@ impl Hot {
     /// # Errors
     /// Where it is not in memory and the local store cannot be read.
     pub fn get(&mut self, key: &[u8], now: StreamTime, cold: &dyn Cold) -> Result<Option<&[u8]>, ColdError> {
-        let at = match self.find(key) {
+        self.get_at(None, key, now, cold)
+    }
+
+    /// Where keys are in memory, for [`Hot::get_at`]. They are looked up one right behind the other, so that the
+    /// processor waits for the memory of several at once.
+    pub fn find_all<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Vec<Option<u32>> {
+        keys.map(|key| self.find(key)).collect()
+    }
+
+    /// As [`Hot::get`], for a key that was found at this place. Nothing but this may have been called since.
+    ///
+    /// # Errors
+    /// As [`Hot::get`].
+    pub fn get_at(
+        &mut self,
+        place: Option<u32>,
+        key: &[u8],
+        now: StreamTime,
+        cold: &dyn Cold,
+    ) -> Result<Option<&[u8]>, ColdError> {
+        // What was not found may be there since the key came before.
+        let at = match place.or_else(|| self.find(key)) {
             Some(at) => at,
             None => {
                 let committed = if self.complete { None } else { cold.get(key)? };

@@ -237,6 +237,19 @@ impl TaskStore {
         self.hot.get(key, now, &self.disk)
     }
 
+    /// See [`Hot::find_all`].
+    pub fn find_all<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Vec<Option<u32>> {
+        self.hot.find_all(keys)
+    }
+
+    /// See [`Hot::get_at`].
+    ///
+    /// # Errors
+    /// Where the local store cannot be read.
+    pub fn get_at(&mut self, place: Option<u32>, key: &[u8], now: StreamTime) -> Result<Option<&[u8]>, ColdError> {
+        self.hot.get_at(place, key, now, &self.disk)
+    }
+
     /// Writes a row.
     pub fn put(&mut self, key: &[u8], row: &[u8]) {
         self.hot.put(key, row);

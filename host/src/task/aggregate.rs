@@ -222,9 +222,10 @@ impl<'a> Pass<'_, 'a> {
             .expect("an aggregator keeps its groups");
         let mut stores = state.stores();
         let store = &mut stores.stores[0];
-        for (at, key) in keys.iter().enumerate() {
+        let places = store.find_all(keys.iter().copied());
+        for (at, (key, place)) in keys.iter().zip(places).enumerate() {
             match store
-                .get(key, state.progress.now)
+                .get_at(place, key, state.progress.now)
                 .map_err(|error| down(error.to_string()))?
             {
                 Some(row) => {

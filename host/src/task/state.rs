@@ -250,9 +250,16 @@ impl Stores for Lent {
         let mut columns = shape.columns(rows);
         let mut absent = Vec::new();
         let mut bytes_left = bytes_max;
+        key.clear();
+        let mut ends = Vec::with_capacity(rows);
         for row in 0..rows {
-            key_of(&shape, keys, row, key)?;
-            match store.get(key, *now).map_err(unavailable)? {
+            append_key(&shape, keys, row, key)?;
+            ends.push(key.len());
+        }
+        let key_at = |row: usize| &key[row.checked_sub(1).map_or(0, |before| ends[before])..ends[row]];
+        let places = store.find_all((0..rows).map(key_at));
+        for (row, place) in places.into_iter().enumerate() {
+            match store.get_at(place, key_at(row), *now).map_err(unavailable)? {
                 Some(bytes) => {
                     bytes_left = bytes_left.checked_sub(bytes.len()).ok_or(StoresError::Size)?;
                     shape
@@ -363,9 +370,14 @@ impl Stores for Lent {
 
 fn key_of(shape: &StoreShape, keys: &Table, row: usize, out: &mut Vec<u8>) -> Result<(), StoresError> {
     out.clear();
+    append_key(shape, keys, row, out)
+}
+
+fn append_key(shape: &StoreShape, keys: &Table, row: usize, out: &mut Vec<u8>) -> Result<(), StoresError> {
+    let before = out.len();
     write_key(&shape.key, keys, row, out);
-    if out.len() > KEY_BYTES_MAX {
-        let bytes = out.len();
+    let bytes = out.len() - before;
+    if bytes > KEY_BYTES_MAX {
         let what = format!(
             "the store {:?}: a key of {bytes} bytes, but {KEY_BYTES_MAX} is the limit",
             shape.label

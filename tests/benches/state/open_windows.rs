@@ -31,7 +31,7 @@ pub fn open_windows() {
         input::fill_bare(&open(dir.path()), &Keys::uniform(KEYS), PARTITIONS, RECORDS, |at| {
             TIME_MS + minute(at) as i64 * 60_000
         });
-        let stage = format!("emit = \"{emit}\"\nwindow = {{ size = \"1m\", grace = \"30d\" }}");
+        let stage = format!("emit = \"{emit}\"\nwindow = {{ tumbling = \"1m\", grace = \"30d\" }}");
         let file = pipeline_file(
             dir.path(),
             "many",
