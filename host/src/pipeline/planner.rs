@@ -15,6 +15,8 @@ use super::problem::Problem;
 use super::topic::repartition_topic;
 use super::wiring::{self, From, Rekeyed, Wire, Wiring};
 use crate::format::Format;
+use crate::limits::OFFSET_METADATA_BYTES_MAX;
+use crate::state::notes::notes_bytes_max;
 
 /// Puts what was found together. Only called where nothing was wrong.
 pub(super) fn plan(
@@ -277,6 +279,36 @@ pub(super) fn check_partitions(pipeline: &Pipeline, plan: &Plan) -> Vec<Problem>
             );
             let problem = Problem::new(other.span.clone(), message).also(wanted.span.clone(), "the first");
             problems.push(problem.help("records that meet have the same number of partitions: say the same one"));
+        }
+    }
+    problems
+}
+
+/// Stages that keep something, of which too many run in the same tasks: what is noted of each beside their offsets has a
+/// bound.
+pub(super) fn check_notes(pipeline: &Pipeline, plan: &Plan) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for together in &plan.subtopologies {
+        let keeps = |stage: &&PlannedStage| {
+            let here = stage.sources.iter().any(|source| together.contains(source));
+            here && (stage.accumulator.is_some() || !stage.signature.stores.is_empty())
+        };
+        let stages = plan.stages.iter().filter(keeps);
+        let bytes = notes_bytes_max(stages.clone().map(|stage| stage.name.as_str()));
+        if bytes <= OFFSET_METADATA_BYTES_MAX {
+            continue;
+        }
+        let count = stages.clone().count();
+        let last = stages
+            .last()
+            .and_then(|last| pipeline.stages.iter().find(|stage| stage.name.value == last.name));
+        if let Some(last) = last {
+            let message = format!(
+                "{count} stages that keep something are fed by the same records: what is noted of them with each commit \
+                 may have {bytes} bytes, and {OFFSET_METADATA_BYTES_MAX} is the most"
+            );
+            let problem = Problem::new(last.name.span.clone(), message).label("one too many");
+            problems.push(problem.help("move some of them to a pipeline of their own, or give them shorter names"));
         }
     }
     problems

@@ -25,6 +25,15 @@ pub(crate) struct Closed {
 /// A key of a group that can be noted beside an offset.
 const NOTED_KEY_BYTES_MAX: usize = 256;
 
+/// Room that the notes of one task's stages take at most, by the stages' names. In the middle of a window is one of them
+/// at most: the next is closed when it is through.
+pub(crate) fn notes_bytes_max<'s>(stages: impl Iterator<Item = &'s str>) -> usize {
+    /// Quotes, signs, and two times.
+    const PROGRESS_BYTES: usize = 52;
+    let stages: usize = stages.map(|name| name.len() + PROGRESS_BYTES).sum();
+    stages + 2 * NOTED_KEY_BYTES_MAX
+}
+
 /// The first window of which something counts.
 pub(crate) fn first_open(window: Option<Window>, progress: &Progress) -> i64 {
     let Some(window) = window else { return i64::MIN };

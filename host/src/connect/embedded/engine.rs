@@ -34,6 +34,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
+use std::time::{Duration, Instant};
 
 /// Where a group goes on, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -239,13 +240,15 @@ const ENGINE_FILES: [&str; 4] = [
 
 /// The engine, and the keyspaces "meta" and "log".
 fn open_database(path: &Path, options: &Options, format: Format) -> fjall::Result<(Database, Keyspace, Keyspace)> {
-    let db = Database::builder(path)
-        .cache_size(options.cache_bytes)
-        .max_journaling_size(128 << 20)
-        .journal_compression(CompressionType::None)
-        // With two, one of them spins while the other works: it hands every compaction back to the queue.
-        .worker_threads(1)
-        .open()?;
+    let db = open_unlocked(|| {
+        Database::builder(path)
+            .cache_size(options.cache_bytes)
+            .max_journaling_size(128 << 20)
+            .journal_compression(CompressionType::None)
+            // With two, one of them spins while the other works: it hands every compaction back to the queue.
+            .worker_threads(1)
+            .open()
+    })?;
     let meta = db.keyspace("meta", || KeyspaceCreateOptions::default().max_memtable_size(8 << 20))?;
     let shared = db.keyspace("log", block_options)?;
     if format == Format::Unfinished {
@@ -254,6 +257,24 @@ fn open_database(path: &Path, options: &Options, format: Format) -> fjall::Resul
         batch.commit()?;
     }
     Ok((db, meta, shared))
+}
+
+/// So long a lock that nobody can have is waited for.
+const STALE_LOCK_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Opens an engine in a data folder that this process holds. The engine's own lock can then only be left from when it was
+/// last closed: a child that was being started at that moment has its parent's files, and with them the lock, until it runs
+/// a program of its own. That passes.
+pub(crate) fn open_unlocked(open: impl Fn() -> fjall::Result<Database>) -> fjall::Result<Database> {
+    let since = Instant::now();
+    loop {
+        match open() {
+            Err(fjall::Error::Locked) if since.elapsed() < STALE_LOCK_TIME_MAX => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Blocks are written once and dropped with their generation: kept apart from their keys, they are never rewritten.

@@ -253,3 +253,24 @@ fn what_is_written_behind_a_window_is_known() {
     let message = problem("bounds", "");
     assert!(message.contains("`sum.totals` does not have it"), "{message}");
 }
+
+#[test]
+fn stages_that_keep_something_are_not_too_many_in_one_task() {
+    let stages = |count: usize| {
+        let stage = |n: usize| {
+            let name = format!("{:x<60}{n}", "s");
+            format!("[stage.{name}]\nplugin = \"sum.wasm\"\ninput = \"rides\"\nto.totals = \"totals-{n}\"\n")
+        };
+        plan(&format!(
+            "[source.rides]\n{}",
+            (0..count).map(stage).collect::<String>()
+        ))
+    };
+    stages(31).expect("their notes have room");
+    let report = stages(32).expect_err("one too many");
+    let message = &report.problems()[0].message;
+    assert!(
+        message.contains("32 stages that keep something are fed by the same records") && message.contains("4096"),
+        "{message}"
+    );
+}

@@ -33,6 +33,7 @@ use super::folder::{self, Format};
 use super::store::{Segment, Store};
 use crate::connect::embedded::journal::{decode_number, encode_number, find_damage};
 use crate::connect::embedded::manifest::find_damaged_list;
+use crate::connect::embedded::open_unlocked;
 use crate::connect::embedded::stopped;
 use crate::crash::crash_point;
 use crate::state::segment::{Segmenting, decode_time, encode_time};
@@ -181,11 +182,13 @@ fn failure(error: fjall::Error) -> OpenFailure {
 
 /// The engine and the keyspace "meta".
 fn open_database(path: &Path, cache_bytes: u64, made: bool) -> fjall::Result<(Database, Keyspace)> {
-    let db = Database::builder(path)
-        .cache_size(cache_bytes)
-        .max_journaling_size(128 << 20)
-        .worker_threads(1)
-        .open()?;
+    let db = open_unlocked(|| {
+        Database::builder(path)
+            .cache_size(cache_bytes)
+            .max_journaling_size(128 << 20)
+            .worker_threads(1)
+            .open()
+    })?;
     let meta = db.keyspace("meta", || {
         KeyspaceCreateOptions::default().max_memtable_size(META_MEMTABLE_BYTES)
     })?;
