@@ -1,0 +1,163 @@
+//! The topics of a pipeline: those that it writes, and those that it keeps for itself.
+
+use std::sync::Arc;
+
+use super::{Host, HostError};
+use crate::connect::{LogError, TopicPartition, TopicRole, TopicSpec};
+use crate::pipeline::{Plan, PlannedStage, changelog_topic};
+use crate::state::{StoreShape, has_kept};
+
+impl Host {
+    pub(super) fn make_sinks(&self, plan: &Plan) -> Result<(), HostError> {
+        // Where the file does not say, an output has as many partitions as the largest input.
+        let most = plan
+            .sources
+            .iter()
+            .map(|source| self.partitions(&source.topic))
+            .max()
+            .unwrap_or(1);
+        let sinks = plan
+            .stages
+            .iter()
+            .flat_map(|stage| stage.ways())
+            .filter_map(|branch| branch.topic.as_ref());
+        for sink in sinks.chain([&plan.dlq]) {
+            self.make_topic(plan, &sink.topic, sink.partitions.unwrap_or(most))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn make_topic(&self, plan: &Plan, topic: &str, partitions: u32) -> Result<(), HostError> {
+        if self.log.topic(topic).is_ok() {
+            return Ok(());
+        }
+        self.log.create_topic(&TopicSpec::new(topic, partitions))?;
+        tracing::info!(pipeline = plan.name, topic, partitions, "made a topic that was missing");
+        Ok(())
+    }
+
+    /// A topic of the pipeline's own, or what is there already under its name.
+    pub(super) fn make_internal_topic(
+        &self,
+        plan: &Plan,
+        topic: &str,
+        partitions: u32,
+        role: TopicRole,
+    ) -> Result<(), HostError> {
+        let Ok(there) = self.log.topic(topic) else {
+            let spec = TopicSpec {
+                role: Some(Arc::new(role)),
+                ..TopicSpec::new(topic, partitions)
+            };
+            return Ok(self.log.create_topic(&spec)?);
+        };
+        let found = there.spec.partitions;
+        if found != partitions {
+            return Err(HostError::InternalPartitions {
+                pipeline: plan.name.clone(),
+                topic: topic.to_owned(),
+                found,
+                wanted: partitions,
+            });
+        }
+        match there.spec.role.as_deref() {
+            Some(TopicRole::Repartition { pipeline, .. } | TopicRole::Changelog { pipeline, .. })
+                if *pipeline == plan.name =>
+            {
+                if there.spec.role.as_deref() != Some(&role) {
+                    self.log.set_topic_role(topic, role)?;
+                }
+                Ok(())
+            }
+            _ => Err(HostError::TopicTaken {
+                pipeline: plan.name.clone(),
+                topic: topic.to_owned(),
+            }),
+        }
+    }
+
+    /// The stores of each stage: held against the rows that are there, with topics for their changes.
+    pub(super) fn make_stores(&self, plan: &Plan) -> Result<Vec<Vec<Arc<StoreShape>>>, HostError> {
+        let mut stores = Vec::with_capacity(plan.stages.len());
+        for stage in &plan.stages {
+            let mut shapes = Vec::new();
+            if let Some(accumulator) = &stage.accumulator {
+                let topic = changelog_topic(&plan.name, &stage.name, None);
+                let fields = &accumulator.fields;
+                let shape = StoreShape::of_groups(&plan.name, &stage.name, topic, fields, stage.window);
+                shapes.push((shape, None));
+            }
+            for store in &stage.signature.stores {
+                let topic = changelog_topic(&plan.name, &stage.name, Some(&store.name));
+                let shape = StoreShape::of_store(&plan.name, &stage.name, topic, store);
+                shapes.push((shape, Some(store.name.as_str())));
+            }
+            let source = stage.sources.first().map(|&source| &plan.sources[source].topic);
+            let partitions = source.map_or(1, |topic| self.partitions(topic));
+            let is_there = |(shape, _): &(StoreShape, Option<&str>)| self.log.topic(&shape.changelog).is_ok();
+            if let Some((shape, _)) = shapes.first().filter(|_| !shapes.iter().any(is_there))
+                && self.has_kept(plan, stage)?
+            {
+                return Err(HostError::ChangelogGone {
+                    pipeline: plan.name.clone(),
+                    stage: stage.name.clone(),
+                    topic: shape.changelog.to_string(),
+                });
+            }
+            let mut joined = Vec::with_capacity(shapes.len());
+            for (mut shape, store) in shapes {
+                let there = self.log.topic(&shape.changelog).ok().map(|topic| topic.spec);
+                let role = match &there {
+                    None => shape.join(&stage.name, store, None)?,
+                    Some(spec) => match spec.role.as_deref() {
+                        Some(role) => shape.join(&stage.name, store, Some(role))?,
+                        None => {
+                            return Err(HostError::TopicTaken {
+                                pipeline: plan.name.clone(),
+                                topic: shape.changelog.to_string(),
+                            });
+                        }
+                    },
+                };
+                self.make_internal_topic(plan, &shape.changelog, partitions, role)?;
+                joined.push(Arc::new(shape));
+            }
+            stores.push(joined);
+        }
+        Ok(stores)
+    }
+
+    /// Whether a stage has kept something, by what stands beside the offsets of its sources.
+    fn has_kept(&self, plan: &Plan, stage: &PlannedStage) -> Result<bool, LogError> {
+        for topic in stage.sources.iter().map(|&source| &plan.sources[source].topic) {
+            for partition in 0..self.partitions(topic) {
+                let place = TopicPartition::new(topic.as_str(), partition);
+                let committed = self.log.committed_with_metadata(&plan.group, &place)?;
+                if committed.is_some_and(|(_, metadata)| has_kept(&metadata, &stage.name)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) fn check_partitions(&self, plan: &Plan) -> Result<(), HostError> {
+        for sources in &plan.subtopologies {
+            let topics = || sources.iter().map(|&source| &plan.sources[source].topic);
+            let Some(first) = topics().next() else { continue };
+            for second in topics() {
+                let (first_partitions, second_partitions) = (self.partitions(first), self.partitions(second));
+                if first_partitions != second_partitions {
+                    return Err(HostError::Partitions {
+                        pipeline: plan.name.clone(),
+                        first: first.clone(),
+                        first_partitions,
+                        second: second.clone(),
+                        second_partitions,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
