@@ -1,5 +1,6 @@
 //! What it costs a loop that others read its state meanwhile.
 
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ struct Took {
     cpu: f64,
     clock: f64,
     reads: u64,
+    /// Reads that found a row; there is none before the key was first counted, or flushed.
+    found: u64,
     reads_cpu: f64,
 }
 
@@ -41,8 +44,10 @@ pub fn reads() {
     println!(
         "\n### Reads of others meanwhile: the aggregator, {KEYS} keys, {RECORDS} records, {READS_PER_SECOND} reads/s wanted\n"
     );
-    println!("| point reads of | µs CPU a record, the reads' left out | records/s | reads/s | µs CPU a read |");
-    println!("| --- | --- | --- | --- | --- |");
+    println!(
+        "| point reads of | µs CPU a record, the reads' left out | records/s | reads/s | that found a row, % | µs CPU a read |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- |");
     let dir = tempfile::tempdir().expect("a folder");
     let keys = Keys::uniform(KEYS);
     input::fill_bare(&open(dir.path()), &keys, PARTITIONS, RECORDS, |_| input::TIME_MS);
@@ -60,10 +65,14 @@ pub fn reads() {
     for ((title, way), took) in ways.iter().zip(&took) {
         let of = |what: &dyn Fn(&Took) -> f64| median(took.iter().map(what).collect());
         let reads = if *way == Way::None {
-            "– | –".into()
+            "– | – | –".into()
         } else {
             let each = of(&|took| took.reads_cpu * 1e6 / took.reads.max(1) as f64);
-            format!("{:.0} | {each:.1}", of(&|took| took.reads as f64 / took.clock))
+            let found = of(&|took| took.found as f64 * 100.0 / took.reads.max(1) as f64);
+            format!(
+                "{:.0} | {found:.0} | {each:.1}",
+                of(&|took| took.reads as f64 / took.clock)
+            )
         };
         println!(
             "| {title} | {:.2} | {:.0} | {reads} |",
@@ -99,10 +108,10 @@ fn turn(dir: &std::path::Path, name: &str, way: Way) -> Took {
     host.start(plan, &catalog).expect("it starts");
     let backend = host.kept_with().expect("a pipeline keeps something").clone();
     settle();
-    let (stop, reads) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, reads, found) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let changelog = format!("{name}-s-changelog");
     let took = thread::scope(|scope| {
-        let reader = scope.spawn(|| read(&backend, &changelog, way, &stop, &reads));
+        let reader = scope.spawn(|| read(&backend, &changelog, way, &stop, [&reads, &found]));
         let cpu = cpu_s();
         let (_, clock) = run_pipeline(&mut host, &catalog, &file);
         stop.store(true, Ordering::Release);
@@ -113,6 +122,7 @@ fn turn(dir: &std::path::Path, name: &str, way: Way) -> Took {
             cpu: cpu_s() - cpu - reads_cpu,
             clock,
             reads: done,
+            found: found.load(Ordering::Acquire),
             reads_cpu,
         }
     });
@@ -125,8 +135,9 @@ fn turn(dir: &std::path::Path, name: &str, way: Way) -> Took {
     took
 }
 
-/// Reads rows of random keys until it is to stop; its processor seconds.
-fn read(backend: &Backend, changelog: &str, way: Way, stop: &AtomicBool, reads: &AtomicU64) -> f64 {
+/// Reads rows of random keys until it is to stop; its processor seconds. Counts reads that were answered, and those of
+/// them that found a row.
+fn read(backend: &Backend, changelog: &str, way: Way, stop: &AtomicBool, [reads, found]: [&AtomicU64; 2]) -> f64 {
     let own_cpu_s = || {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
@@ -139,20 +150,27 @@ fn read(backend: &Backend, changelog: &str, way: Way, stop: &AtomicBool, reads: 
         let key = random.random_range(0..KEYS).to_string().into_bytes();
         let place = TopicPartition::new(changelog, partition_of(&key, PARTITIONS));
         // Until the pipeline has made its changelog there is nothing to read.
-        let _row = match way {
+        let row = match way {
             Way::None => None,
             Way::Flushed => backend
                 .db
                 .get(changelog, place.partition, &key)
                 .expect("it can be read"),
             Way::Committed => {
-                let range = KeyRange::prefix(&key);
-                let store = CommittedStore::open(&backend.db, &*backend.log, &place, &range).ok();
-                store.and_then(|store| store.get(&key).expect("it can be read"))
+                let range = KeyRange {
+                    from: Bound::Included(key.clone()),
+                    to: Bound::Included(key.clone()),
+                };
+                let Ok(store) = CommittedStore::open(&backend.db, &*backend.log, &place, &range) else {
+                    thread::sleep(interval);
+                    continue;
+                };
+                store.get(&key).expect("it can be read")
             }
         };
         done += 1;
         reads.fetch_add(1, Ordering::Release);
+        found.fetch_add(u64::from(row.is_some()), Ordering::Release);
         thread::sleep((began + interval * done).saturating_duration_since(Instant::now()));
     }
     own_cpu_s() - cpu
