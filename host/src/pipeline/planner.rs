@@ -293,14 +293,14 @@ pub(super) fn check_notes(pipeline: &Pipeline, plan: &Plan) -> Vec<Problem> {
             let here = stage.sources.iter().any(|source| together.contains(source));
             here && (stage.accumulator.is_some() || !stage.signature.stores.is_empty())
         };
-        let stages = plan.stages.iter().filter(keeps);
+        let mut stages = plan.stages.iter().filter(keeps);
         let bytes = notes_bytes_max(stages.clone().map(|stage| stage.name.as_str()));
         if bytes <= OFFSET_METADATA_BYTES_MAX {
             continue;
         }
         let count = stages.clone().count();
         let last = stages
-            .last()
+            .next_back()
             .and_then(|last| pipeline.stages.iter().find(|stage| stage.name.value == last.name));
         if let Some(last) = last {
             let message = format!(
