@@ -171,6 +171,108 @@ fn dead_letters(log: &EmbeddedLog, topic: &str) -> BTreeMap<String, u64> {
     messages
 }
 
+/// A group: its key, and where its window starts, 0 without.
+type Group = (String, i64);
+
+/// What the demo's pipelines keep of the rides, calculated from the rides in the order in which each partition has them.
+#[derive(Default)]
+struct Kept {
+    by_vendor: BTreeMap<Group, i64>,
+    per_minute: BTreeMap<Group, i64>,
+    per_zone: BTreeMap<Group, i64>,
+    /// Rides that came when their minute had been closed for half a minute.
+    late: u64,
+    /// Number and amounts in cents, by how they were paid.
+    paid: BTreeMap<Group, Vec<i64>>,
+}
+
+impl Kept {
+    fn of(log: &EmbeddedLog) -> Kept {
+        let mut kept = Kept::default();
+        let text = |value: &Value| match value {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        };
+        for partition in read_topic(log, "rides") {
+            let mut newest = i64::MIN;
+            for record in partition {
+                let ride = value(&record);
+                let time = seconds(ride["tpep_pickup_datetime"].as_str().expect("a time")) * 1000;
+                let minute = time - time.rem_euclid(60_000);
+                newest = newest.max(time);
+                let zone = String::from_utf8(record.key.clone().expect("a key")).expect("UTF-8");
+                if minute + 60_000 + 30_000 <= newest {
+                    kept.late += 1;
+                } else {
+                    *kept.per_zone.entry((zone, minute)).or_default() += 1;
+                }
+                if let Some(vendor) = text(&ride["VendorID"]) {
+                    *kept.by_vendor.entry((vendor.clone(), 0)).or_default() += 1;
+                    *kept.per_minute.entry((vendor, minute)).or_default() += 1;
+                }
+                if let Some(paid) = text(&ride["payment_type"]) {
+                    let cents = (ride["total_amount"].as_f64().expect("an amount") * 100.0).round() as i64;
+                    kept.paid.entry((paid, 0)).or_default().push(cents);
+                }
+            }
+        }
+        kept
+    }
+
+    fn assert(&self, log: &EmbeddedLog) {
+        let counts = |topic: &str| -> (BTreeMap<Group, i64>, usize) {
+            let results = results(log, topic);
+            let records = read_topic(log, topic).concat().len();
+            let count = |(group, value): (Group, Value)| (group, value["count"].as_i64().expect("a count"));
+            (results.into_iter().map(count).collect(), records)
+        };
+        assert_eq!(counts("rides-by-vendor").0, self.by_vendor);
+        // A window has one result.
+        assert_eq!(
+            counts("rides-per-minute"),
+            (self.per_minute.clone(), self.per_minute.len())
+        );
+        assert_eq!(read_topic(log, "rides-per-minute-late").concat(), []);
+        assert_eq!(counts("rides-per-zone"), (self.per_zone.clone(), self.per_zone.len()));
+        let late = read_topic(log, "rides-late").concat();
+        assert_eq!(late.len() as u64, self.late);
+        for record in &late {
+            let why = header(record, "__millstream.late").expect("a reason");
+            assert!(why.starts_with("closed: "), "{why}");
+        }
+        let paid = results(log, "rides-by-payment");
+        assert!(paid.keys().eq(self.paid.keys()), "{:?}", paid.keys());
+        for (group, cents) in &self.paid {
+            let (count, sum) = (cents.len() as i64, cents.iter().sum::<i64>());
+            let found = &paid[group];
+            let near = |name: &str, cents: f64| {
+                let found = found[name].as_f64().expect("a number");
+                assert!((found - cents / 100.0).abs() < 1e-6, "{name} of {group:?}: {found}");
+            };
+            assert_eq!(found["count"].as_i64(), Some(count), "{group:?}");
+            near("sum", sum as f64);
+            near("mean", sum as f64 / count as f64);
+            near("min", *cents.iter().min().expect("one at least") as f64);
+            near("max", *cents.iter().max().expect("one at least") as f64);
+        }
+    }
+}
+
+/// The last result of each group.
+fn results(log: &EmbeddedLog, topic: &str) -> BTreeMap<Group, Value> {
+    let records = read_topic(log, topic).concat();
+    let result = |record: &Record| {
+        let value = value(record);
+        let start = value["window_start"]
+            .as_str()
+            .map_or(0, |start| seconds(&start.replace('T', " ")) * 1000);
+        let key = String::from_utf8(record.key.clone().expect("a key")).expect("UTF-8");
+        ((key, start), value)
+    };
+    records.iter().map(result).collect()
+}
+
 /// Runs the demo and holds every topic of it against the calculation.
 fn assert_answers(dir: &Path, file: &Path) {
     let demo = dir.join("demo");
@@ -208,6 +310,13 @@ fn assert_answers(dir: &Path, file: &Path) {
     }
     assert_eq!(dead_letters(&log, "enrich-dlq"), expected.refused);
     assert_eq!(dead_letters(&log, "branch-by-amount-dlq"), BTreeMap::new());
+    let kept = Kept::of(&log);
+    println!(
+        "{} groups of zones and minutes, {} late",
+        kept.per_zone.len(),
+        kept.late
+    );
+    kept.assert(&log);
 }
 
 #[test]
