@@ -1,8 +1,8 @@
 //! Millstream hosts stream processors that were compiled to WebAssembly.
 //!
 //! A host reads topics, calls *plugins* in a sandbox with tables of typed fields, and writes what they emit to branch
-//! topics; outputs, dead letters and offsets become true in one atomic commit. This crate is the host: the library
-//! behind the command `millstream`. Plugins are written with `millstream-sdk` or with any language's bindings of the
+//! topics; outputs, dead letters, what plugins keep by key, and offsets become true in one atomic commit. This crate is the
+//! host: the library behind the command `millstream`. Plugins are written with `millstream-sdk` or with any language's bindings of the
 //! contract in `wit/`.
 //!
 //! It is not a cluster (Kafka will spread the work over machines), and no storage engine or WebAssembly engine of its

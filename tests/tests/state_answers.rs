@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millstream::connect::Options;
 use millstream::record::Record;
-use millstream_tests::{InProcess, append, header, make_topic, read_topic, real_rides};
+use millstream_tests::{InProcess, append, header, make_topic, read_topic, real_rides, skip};
 use serde_json::{Map, Value, json};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -256,7 +256,7 @@ fn assert_answers(dir: &Path, file: &Path) {
 #[test]
 fn real_rides_are_answered_as_calculated() {
     let Some(file) = real_rides() else {
-        println!("skipped: the real rides are not here");
+        skip("real_rides_are_answered_as_calculated", "the real rides are not here");
         return;
     };
     let dir = tempfile::tempdir().expect("a folder");

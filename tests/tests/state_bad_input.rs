@@ -780,6 +780,7 @@ fn rows_of_other_fields_are_refused() {
         value: vec![field("value", FieldType::Text)],
         window_size_ms: None,
         window_grace_ms: 0,
+        by: None,
         time_to_live_ms: 0,
     };
     let role = |pipeline: &str| TopicRole::Changelog {

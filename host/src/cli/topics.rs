@@ -91,7 +91,18 @@ pub fn run(args: Args) -> miette::Result<()> {
         }
         Some(Action::Describe { topic }) => describe(&broker.topic(&topic).into_diagnostic()?, args.output.format),
         Some(Action::Delete { topic }) => {
-            let records = broker.topic(&topic).into_diagnostic().map(|topic| records(&topic))?;
+            let described = broker.topic(&topic).into_diagnostic()?;
+            if let Some(role) = &described.spec.role {
+                return Err(miette::miette!(
+                    help = format!(
+                        "`millstream reset {}` deletes what the pipeline keeps, and begins anew",
+                        role.pipeline()
+                    ),
+                    "the topic {topic:?} is the pipeline {:?}'s own: without it the pipeline cannot go on",
+                    role.pipeline()
+                ));
+            }
+            let records = records(&described);
             broker.delete_topic(&topic).into_diagnostic()?;
             eprintln!("deleted topic {topic} with {}", plural(records, "record"));
             Ok(())

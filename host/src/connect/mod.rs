@@ -86,6 +86,9 @@ pub struct StoreSchema {
     pub value: Vec<Field>,
     /// Whether keys begin with the start of a window, and how long those are, in milliseconds.
     pub window_size_ms: Option<i64>,
+    /// A JSON Pointer to the key that its stage's records meet by; none for the records' own key.
+    #[serde(default)]
+    pub by: Option<String>,
     /// How long after its end a window is still open, by stream time, in milliseconds.
     #[serde(default)]
     pub window_grace_ms: i64,

@@ -28,6 +28,7 @@ pub struct StoreShape {
     /// When its rows are past.
     pub windowing: Windowing,
     window: Option<Window>,
+    by: Option<String>,
     carry_over: Vec<Carried>,
     /// Its schemas, the first written first; what is written now is the last.
     schemas: Vec<StoreSchema>,
@@ -79,6 +80,21 @@ pub enum ShapeError {
         /// How they should be.
         now: String,
     },
+    /// Another key.
+    #[error(
+        "the store {label:?} has rows of records that met by {was}, and now they would meet by {now}: give the stage \
+         another name, or begin anew with `millstream reset {pipeline}`"
+    )]
+    Key {
+        /// The store.
+        label: String,
+        /// The pipeline.
+        pipeline: String,
+        /// What they met by.
+        was: String,
+        /// What they would meet by.
+        now: String,
+    },
     /// The topic is somebody else's.
     #[error(
         "the topic {topic:?} is there, and is not the changelog of the store {label:?}: rename the stage, or that topic"
@@ -109,6 +125,7 @@ impl StoreShape {
             ordered: store.ordered,
             windowing,
             window: None,
+            by: None,
             carry_over: store.carry_over.clone(),
             schemas: Vec::new(),
             earlier: Vec::new(),
@@ -136,10 +153,18 @@ impl StoreShape {
                 Windowing::Forever
             },
             window,
+            by: None,
             carry_over: Vec::new(),
             schemas: Vec::new(),
             earlier: Vec::new(),
         }
+    }
+
+    /// With the key that its stage's records meet by; without, it is the records' own.
+    #[must_use]
+    pub fn by(mut self, key: Option<&str>) -> StoreShape {
+        self.by = key.map(str::to_owned);
+        self
     }
 
     /// How the store is cut in time: in halves of what is alive at once, so that three or four segments are.
@@ -161,6 +186,7 @@ impl StoreShape {
             value: self.value.clone(),
             window_size_ms: self.window.map(|window| window.size_ms),
             window_grace_ms: self.window.map_or(0, |window| window.grace_ms),
+            by: self.by.clone(),
             time_to_live_ms: match self.windowing {
                 Windowing::TimeToLive(ms) => ms.unsigned_abs(),
                 Windowing::Forever | Windowing::Windows => 0,
@@ -189,7 +215,16 @@ impl StoreShape {
             Some(TopicRole::Changelog { pipeline, schemas, .. }) if **pipeline == *self.pipeline => schemas.clone(),
             Some(_) => return Err(taken()),
         };
+        let key_text = |by: &Option<String>| by.as_ref().map_or("their own key".into(), |key| format!("{key:?}"));
         for schema in &schemas {
+            if schema.by != now.by {
+                return Err(ShapeError::Key {
+                    label: self.label.clone(),
+                    pipeline: self.pipeline.to_string(),
+                    was: key_text(&schema.by),
+                    now: key_text(&now.by),
+                });
+            }
             if schema.window_size_ms != now.window_size_ms {
                 return Err(ShapeError::Windows {
                     label: self.label.clone(),
@@ -485,6 +520,24 @@ mod tests {
             let now = store(vec![field("n", FieldType::Integer, false)], vec![carried]);
             assert!(shape(&now).join("count", Some("counts"), Some(&role)).is_err());
         }
+    }
+
+    #[test]
+    fn another_key_is_refused() {
+        let first = store(vec![field("n", FieldType::Integer, false)], vec![]);
+        let by = |key| shape(&first).by(key);
+        let role = by(Some("/vendor"))
+            .join("count", Some("counts"), None)
+            .expect("nothing was there");
+        assert!(by(Some("/vendor")).join("count", Some("counts"), Some(&role)).is_ok());
+        let error = by(None)
+            .join("count", Some("counts"), Some(&role))
+            .expect_err("another key");
+        let text = error.to_string();
+        assert!(
+            text.contains("met by \"/vendor\", and now they would meet by their own key"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(super) struct StageState {
 pub(super) struct StageStores {
     pub stores: Vec<TaskStore>,
     pub now: StreamTime,
+    /// When the last record was appended that was too far ahead to move stream time.
+    appended_ms: i64,
     key: Vec<u8>,
     row: Vec<u8>,
 }
@@ -58,6 +60,7 @@ impl StageState {
         let stores = StageStores {
             stores: shapes.iter().map(open).collect::<Result<_, _>>()?,
             now: StreamTime::default(),
+            appended_ms: 0,
             key: Vec::new(),
             row: Vec::new(),
         };
@@ -124,7 +127,10 @@ impl StageState {
     /// Where the record is too far ahead.
     pub fn observe(&mut self, timestamp_ms: i64, appended_ms: i64, future_max: Duration) -> Result<(), Late> {
         let before = self.progress.now;
-        self.progress.now.observe(timestamp_ms, appended_ms, future_max)?;
+        if let Err(late) = self.progress.now.observe(timestamp_ms, appended_ms, future_max) {
+            self.stores().appended_ms = appended_ms;
+            return Err(late);
+        }
         self.last_record = self.progress.now;
         self.note_closing(before);
         Ok(())
@@ -285,10 +291,17 @@ impl Stores for Lent {
 
     fn put(&mut self, store: usize, keys: &Table, values: &Table) -> Result<(), StoresError> {
         let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let StageStores { stores, now, key, row } = &mut *shared;
+        let StageStores {
+            stores,
+            now,
+            appended_ms,
+            key,
+            row,
+        } = &mut *shared;
         let store = &mut stores[store];
         let shape = store.shape().clone();
-        let now_ms = now.get().unwrap_or(0);
+        // Where stream time has not begun, every record was too far ahead: it will not begin behind their append.
+        let now_ms = now.get().unwrap_or(*appended_ms);
         for at in 0..keys.rows as usize {
             key_of(&shape, keys, at, key)?;
             row.clear();

@@ -28,7 +28,7 @@ pub enum OpenError {
     /// Another process has it.
     #[error("the data folder {} is held by {}", folder.display(), holder_text(*pid, command.as_deref(), since.as_deref()))]
     #[diagnostic(help(
-        "one process holds a folder: wait for it or stop it (SIGTERM), or name another folder with --data; beside a running host, `produce`, `consume`, `topics` and `groups` work through that"
+        "one process holds a folder: wait for it or stop it (SIGTERM), or name another folder with --data; beside a running host, `produce`, `consume`, `topics`, `groups`, `state` and `reset` work through that"
     ))]
     Held {
         /// The folder.

@@ -244,6 +244,7 @@ fn texts() -> TopicRole {
             value: vec![field("text")],
             window_size_ms: None,
             window_grace_ms: 0,
+            by: None,
             time_to_live_ms: 0,
         }],
     }

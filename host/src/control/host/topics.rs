@@ -51,19 +51,19 @@ impl Host {
             };
             return Ok(self.log.create_topic(&spec)?);
         };
-        let found = there.spec.partitions;
-        if found != partitions {
-            return Err(HostError::InternalPartitions {
-                pipeline: plan.name.clone(),
-                topic: topic.to_owned(),
-                found,
-                wanted: partitions,
-            });
-        }
         match there.spec.role.as_deref() {
             Some(TopicRole::Repartition { pipeline, .. } | TopicRole::Changelog { pipeline, .. })
                 if *pipeline == plan.name =>
             {
+                let found = there.spec.partitions;
+                if found != partitions {
+                    return Err(HostError::InternalPartitions {
+                        pipeline: plan.name.clone(),
+                        topic: topic.to_owned(),
+                        found,
+                        wanted: partitions,
+                    });
+                }
                 if there.spec.role.as_deref() != Some(&role) {
                     self.log.set_topic_role(topic, role)?;
                 }
@@ -84,12 +84,13 @@ impl Host {
             if let Some(accumulator) = &stage.accumulator {
                 let topic = changelog_topic(&plan.name, &stage.name, None);
                 let fields = &accumulator.fields;
-                let shape = StoreShape::of_groups(&plan.name, &stage.name, topic, fields, stage.window);
+                let shape = StoreShape::of_groups(&plan.name, &stage.name, topic, fields, stage.window)
+                    .by(stage.key.as_deref());
                 shapes.push((shape, None));
             }
             for store in &stage.signature.stores {
                 let topic = changelog_topic(&plan.name, &stage.name, Some(&store.name));
-                let shape = StoreShape::of_store(&plan.name, &stage.name, topic, store);
+                let shape = StoreShape::of_store(&plan.name, &stage.name, topic, store).by(stage.key.as_deref());
                 shapes.push((shape, Some(store.name.as_str())));
             }
             let source = stage.sources.first().map(|&source| &plan.sources[source].topic);

@@ -17,6 +17,7 @@ fn role(key: Vec<Field>, values: Vec<Vec<Field>>, window_size_ms: Option<i64>) -
         value,
         window_size_ms,
         window_grace_ms: 0,
+        by: None,
         time_to_live_ms: 0,
     };
     TopicRole::Changelog {
