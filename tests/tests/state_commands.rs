@@ -382,3 +382,48 @@ fn topics_say_what_they_are_and_changelogs_are_rows() {
     let checked = succeed(millstream(["check"]).arg(&file));
     assert_eq!(checked, "p: fine, 1 source, 3 stages\n");
 }
+
+#[test]
+fn a_pipelines_own_topics_are_left_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data");
+    let file = counting(dir.path());
+    produce(&data, "rides", &rides(0..30));
+    run(&data, &file);
+    for topic in ["p-all-changelog", "p-all-repartition"] {
+        let said = refuse(&mut on(&data, &["topics", "delete", topic]));
+        assert!(said.contains("the pipeline \"p\"'s own"), "{said}");
+        assert!(said.contains("millstream reset p"), "{said}");
+        let said = feed(&mut on(&data, &["produce", topic]), b"{\"a\":1}\n");
+        assert!(!said.status.success());
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(said.contains("nobody else writes to it"), "{said}");
+    }
+    // Both are as they were: the pipeline goes on.
+    produce(&data, "rides", &rides(30..60));
+    run(&data, &file);
+    let counts: Vec<_> = rows(&data, &["all"])
+        .iter()
+        .map(|row| row["value"]["count"].clone())
+        .collect();
+    assert_eq!(counts.len(), 3, "{counts:?}");
+}
+
+#[test]
+fn a_first_record_from_the_future_is_remembered_too() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data");
+    let text = format!(
+        "[stage.once]\nplugin = {:?}\ninput = \"rides\"\nconfig = {{ id = \"/k\", time_to_live = \"1h\" }}\n\
+         to = {{ first = \"first\", repeated = \"repeated\" }}",
+        plugin("deduplicate"),
+    );
+    let file = pipeline(dir.path(), "p", &text);
+    succeed(&mut on(&data, &["topics", "create", "rides"]));
+    for at in ["2099-01-01T00:00:00Z", "2024-05-01T12:00:02Z"] {
+        produce(&data, "rides", &format!("{{\"k\":1,\"at\":\"{at}\"}}\n"));
+        run(&data, &file);
+    }
+    let consumed = |topic: &str| lines(&mut on(&data, &["consume", topic, "--until-end"])).len();
+    assert_eq!((consumed("first"), consumed("repeated")), (1, 1));
+}
