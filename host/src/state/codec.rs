@@ -18,9 +18,18 @@ use crate::table::{Cell, Column, Table};
 pub const WINDOW_BYTES: usize = 8;
 const SIGN: u64 = 1 << 63;
 
+/// A time, or an integer, as bytes that stand in the order of the times.
+pub(super) fn encode_time(time_ms: i64) -> [u8; 8] {
+    (time_ms as u64 ^ SIGN).to_be_bytes()
+}
+
+pub(super) fn decode_time(bytes: [u8; 8]) -> i64 {
+    (u64::from_be_bytes(bytes) ^ SIGN) as i64
+}
+
 /// The start of a window, as it stands before the key of a group.
 pub fn start_bytes(start_ms: i64) -> [u8; WINDOW_BYTES] {
-    (start_ms as u64 ^ SIGN).to_be_bytes()
+    encode_time(start_ms)
 }
 
 /// Appends the start of a window.
@@ -31,7 +40,7 @@ pub fn write_start(start_ms: i64, out: &mut Vec<u8>) {
 /// The start of a window at the front of a group's key, and the record's key behind it.
 pub fn read_start(key: &[u8]) -> Option<(i64, &[u8])> {
     let (start, rest) = key.split_first_chunk::<WINDOW_BYTES>()?;
-    Some(((u64::from_be_bytes(*start) ^ SIGN) as i64, rest))
+    Some((decode_time(*start), rest))
 }
 
 /// Appends the key, or its first cells where `fields` are fewer than the key's, that stands in a row of a table.
@@ -40,7 +49,7 @@ pub fn write_key(fields: &[Field], table: &Table, row: usize, out: &mut Vec<u8>)
         match column.cell(field.field_type, row) {
             Cell::Null => {}
             Cell::Boolean(value) => out.push(u8::from(value)),
-            Cell::Integer(value) | Cell::Time(value) => out.extend_from_slice(&(value as u64 ^ SIGN).to_be_bytes()),
+            Cell::Integer(value) | Cell::Time(value) => out.extend_from_slice(&encode_time(value)),
             Cell::Float(value) => {
                 let bits = value.to_bits();
                 let ordered = if bits & SIGN == 0 { bits | SIGN } else { !bits };

@@ -1,5 +1,7 @@
 //! How a store is cut into stretches of time that are dropped whole.
 
+use super::codec::read_start;
+
 /// Which stretch of time a row belongs to. A store keeps what it was first written with: other lengths would look for
 /// its rows in the wrong places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,21 +72,13 @@ pub(super) struct KeyTooShort;
 
 /// The time that a key begins with.
 pub(super) fn key_time(key: &[u8]) -> Option<i64> {
-    Some(decode_time(*key.first_chunk::<8>()?))
-}
-
-/// Bytes that are ordered as the times are.
-pub(super) fn encode_time(time_ms: i64) -> [u8; 8] {
-    ((time_ms as u64) ^ (1 << 63)).to_be_bytes()
-}
-
-pub(super) fn decode_time(bytes: [u8; 8]) -> i64 {
-    (u64::from_be_bytes(bytes) ^ (1 << 63)) as i64
+    read_start(key).map(|(time, _)| time)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::codec::{decode_time, encode_time};
 
     #[test]
     fn times_fall_into_segments() {

@@ -160,9 +160,7 @@ impl<'a> Pass<'_, 'a> {
                 if self.is_over() {
                     return Err(PassError::Overrun);
                 }
-                // Between two rows, so that a row is at fault as a whole.
-                let middle = members[members.len() / 2].row.max(first.row + 1);
-                let (front, back) = members.split_at(members.partition_point(|member| member.row < middle));
+                let (front, back) = halves(members);
                 self.accumulate(entry, table, rows, front)?;
                 return self.accumulate(entry, table, rows, back);
             }
@@ -188,8 +186,7 @@ impl<'a> Pass<'_, 'a> {
                 );
                 return Ok(());
             }
-            let middle = members[members.len() / 2].row.max(first.row + 1);
-            let (front, back) = members.split_at(members.partition_point(|member| member.row < middle));
+            let (front, back) = halves(members);
             self.accumulate(entry, table, rows, front)?;
             return self.accumulate(entry, table, rows, back);
         }
@@ -515,6 +512,12 @@ impl<'a> Pass<'_, 'a> {
         };
         self.apply(entry, &records, outputs)
     }
+}
+
+/// Members of several rows in two parts, between two rows, so that a row is at fault as a whole.
+fn halves<'m, 'a>(members: &'m [Member<'a>]) -> (&'m [Member<'a>], &'m [Member<'a>]) {
+    let middle = members[members.len() / 2].row.max(members[0].row + 1);
+    members.split_at(members.partition_point(|member| member.row < middle))
 }
 
 /// What is kept for some groups.

@@ -16,12 +16,11 @@
 //!
 //! Whatever names a keyspace is committed with its first use; one that nothing names is left from a crash, and dropped.
 
-use super::Options;
 use super::folder::{DataFolder, Format, OpenError};
 use super::journal::{self, decode_number, encode_number};
-use super::manifest::find_damaged_list;
 use super::reading::Home;
 use super::topic::{End, Generation, GenerationRow, Head, Topic, TopicRow};
+use super::{Options, archive, manifest};
 use crate::connect::{LogError, TopicPartition};
 use crate::crash::crash_point;
 use fjall::config::CompressionPolicy;
@@ -95,10 +94,7 @@ impl Engine {
                 if let Some(missing) = ENGINE_FILES.iter().find(|file| !path.join(file).exists()) {
                     return Err(damaged(format!("the storage engine's file {missing} is missing")));
                 }
-                if let Some(detail) = journal::find_damage(&path).map_err(|error| OpenError::io(&at, error))? {
-                    return Err(damaged(detail));
-                }
-                if let Some(detail) = find_damaged_list(&path).map_err(|error| OpenError::io(&at, error))? {
+                if let Some(detail) = find_damage(&path).map_err(|error| OpenError::io(&at, error))? {
                     return Err(damaged(detail));
                 }
             }
@@ -257,6 +253,19 @@ fn open_database(path: &Path, options: &Options, format: Format) -> fjall::Resul
         batch.commit()?;
     }
     Ok((db, meta, shared))
+}
+
+/// What is wrong with the files of an engine that it would not tell by itself, if something is.
+///
+/// # Errors
+/// Where they cannot be read.
+pub(crate) fn find_damage(engine: &Path) -> std::io::Result<Option<String>> {
+    for look in [journal::find_damage, archive::find_damage, manifest::find_damaged_list] {
+        if let Some(detail) = look(engine)? {
+            return Ok(Some(detail));
+        }
+    }
+    Ok(None)
 }
 
 /// So long a lock that nobody can have is waited for.

@@ -15,7 +15,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// Where they cannot be read.
-pub(crate) fn find_damaged_list(engine: &Path) -> io::Result<Option<String>> {
+pub(super) fn find_damaged_list(engine: &Path) -> io::Result<Option<String>> {
     for entry in fs::read_dir(engine.join("keyspaces"))? {
         let keyspace = entry?.path();
         let current = match fs::read(keyspace.join("current")) {

@@ -39,7 +39,7 @@ mod tests;
 mod time_index;
 mod topic;
 
-pub(crate) use engine::{io_error, is_full, open_unlocked, stopped};
+pub(crate) use engine::{find_damage, io_error, is_full, open_unlocked, stopped};
 pub use folder::{FOLDER_VERSION, OpenError, SOCKET_NAME};
 pub use subscription::Subscription;
 

@@ -31,12 +31,13 @@
 use super::error::{Cause, cause};
 use super::folder::{self, Format};
 use super::store::{Segment, Store};
-use crate::connect::embedded::journal::{decode_number, encode_number, find_damage};
-use crate::connect::embedded::manifest::find_damaged_list;
+use crate::connect::embedded::find_damage;
+use crate::connect::embedded::journal::{decode_number, encode_number};
 use crate::connect::embedded::open_unlocked;
 use crate::connect::embedded::stopped;
 use crate::crash::crash_point;
-use crate::state::segment::{Segmenting, decode_time, encode_time};
+use crate::state::codec::{decode_time, encode_time};
+use crate::state::segment::Segmenting;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
@@ -161,11 +162,7 @@ fn look_at_files(path: &Path) -> Result<(), OpenFailure> {
     {
         return Err(OpenFailure::Damaged("the storage engine's journal is missing".into()));
     }
-    let found = find_damage(path).and_then(|found| match found {
-        Some(detail) => Ok(Some(detail)),
-        None => find_damaged_list(path),
-    });
-    match found {
+    match find_damage(path) {
         Ok(None) => Ok(()),
         Ok(Some(detail)) => Err(OpenFailure::Damaged(detail)),
         Err(error) => Err(failure(error.into())),

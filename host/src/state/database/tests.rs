@@ -122,7 +122,7 @@ fn by_row_time_the_last_change_counts_wherever_it_lies() {
 fn by_key_time_a_key_has_one_segment_and_a_store_keeps_its_cut() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(dir.path());
-    let key = |time: i64, text: &str| [&super::super::segment::encode_time(time)[..], text.as_bytes()].concat();
+    let key = |time: i64, text: &str| [&super::super::codec::encode_time(time)[..], text.as_bytes()].concat();
     let keys = [key(-5, "a"), key(3, "a"), key(3, "b"), key(12, "a")];
     let rows: Vec<_> = keys
         .iter()

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::vec::IntoIter;
 
 use super::{Cold, ColdError, Hot, KeyedRow, is_past};
-use crate::state::codec::{WINDOW_BYTES, read_start, write_start};
+use crate::state::codec::{read_start, start_bytes};
 use crate::window::StreamTime;
 
 impl Hot {
@@ -80,7 +80,7 @@ impl Hot {
             cold: Vec::new().into_iter().peekable(),
             cold_after: (!self.complete).then(|| match after {
                 Some(after) => Bound::Excluded(after.to_vec()),
-                None => Bound::Included(start_bytes(start_ms)),
+                None => Bound::Included(start_bytes(start_ms).to_vec()),
             }),
         }
     }
@@ -220,12 +220,6 @@ pub struct WindowCursor {
 
 /// Rows that are read from the local store at a time.
 const COLD_ROWS: usize = 256;
-
-fn start_bytes(start_ms: i64) -> Vec<u8> {
-    let mut key = Vec::with_capacity(WINDOW_BYTES);
-    write_start(start_ms, &mut key);
-    key
-}
 
 /// How a walk over rows ended.
 enum End {

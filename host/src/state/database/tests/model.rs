@@ -2,7 +2,7 @@
 
 use super::crash::image;
 use super::*;
-use crate::state::segment::encode_time;
+use crate::state::codec::encode_time;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
