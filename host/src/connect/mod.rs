@@ -8,6 +8,8 @@
 pub(crate) mod block;
 mod broker;
 pub mod embedded;
+pub mod kafka;
+mod log;
 mod membership;
 mod partitioner;
 pub mod socket;
@@ -15,6 +17,7 @@ pub mod socket;
 pub use block::{BLOCK_HEAD_BYTES, BLOCK_VERSION, Block, BlockBuilder, BlockError, Fetched, RecordTooLarge};
 pub use broker::{Broker, OpenBroker, open_broker};
 pub use embedded::{EmbeddedLog, OpenError, Options};
+pub use log::{Assignee, Done, EmbeddedSources, EngineLog, Resume, TaskLog, Watch};
 pub use membership::{Assignment, Fence};
 pub use partitioner::{Partitioner, murmur2, partition_of};
 pub use socket::{ServeError, Server, serve, serve_host};

@@ -1,19 +1,24 @@
 //! The host: a log, a guest runtime, workers, and the pipelines that run on them.
 
+mod engine;
+mod running;
+mod tasks;
 mod topics;
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::catalog::PluginCatalog;
-use crate::connect::{self, CommitError, EmbeddedLog, LogError, OpenError, TopicPartition, TopicRole};
-use crate::guest::{self, GuestError, GuestSink, Runtime};
+use crate::connect::{self, CommitError, EmbeddedLog, EmbeddedSources, LogError, OpenError};
+use crate::guest::{self, Configured, GuestError, GuestSink, Runtime};
 use crate::observe::{Allowance, GuestLog};
-use crate::pipeline::Plan;
-use crate::state::{Backend, Changelog, Flusher, LocalState, ShapeError, StateOpenError};
-use crate::task::{Handle, PipelineRuntime, Scheduler, StartError, Task, TaskError, TaskStatus, Turn};
+use crate::pipeline::{Plan, PlannedStage};
+use crate::state::{Backend, LocalState, ShapeError, StateOpenError};
+use crate::task::{PipelineRuntime, Scheduler, StartError, TaskError};
+use engine::EngineHost;
+use running::Running;
+use tasks::PipelineTasks;
 
 /// How often somebody who waits for pipelines looks at them.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
@@ -194,50 +199,77 @@ pub enum PipelineState {
     Stopped,
 }
 
-struct Running {
-    runtime: Arc<PipelineRuntime>,
-    tasks: Vec<(Handle, Arc<TaskStatus>)>,
-}
-
 /// A host with its pipelines. Dropping it stops them at once, uncommitted work undone; [`Host::stop`] commits.
 pub struct Host {
     running: Vec<Running>,
-    scheduler: Scheduler,
-    backend: Option<Backend>,
+    scheduler: Arc<Scheduler>,
     /// Those that run, or are about to.
     names: Arc<Mutex<Vec<String>>>,
-    state: Arc<LocalState>,
-    log: Arc<EmbeddedLog>,
+    /// Opened with the first pipeline on it.
+    embedded: Option<EmbeddedHost>,
+    options: HostOptions,
     runtime: Arc<Runtime>,
 }
 
+/// The embedded log with what its pipelines keep.
+struct EmbeddedHost {
+    state: Arc<LocalState>,
+    engine: EngineHost,
+}
+
 impl Host {
-    /// Opens the data folder and starts the workers.
+    /// Starts the workers and opens the data folder.
     ///
     /// # Errors
     /// Where the folder cannot be opened, or the runtime cannot be made.
     pub fn open(options: &HostOptions) -> Result<Host, HostError> {
-        let runtime = options.runtime()?;
-        let log = EmbeddedLog::open(&options.data_dir, options.log.clone())?;
+        let mut host = Host::new(options)?;
+        host.open_embedded()?;
+        Ok(host)
+    }
+
+    /// Starts the workers; engines are opened with the first pipeline on them.
+    ///
+    /// # Errors
+    /// Where the runtime cannot be made.
+    pub fn new(options: &HostOptions) -> Result<Host, HostError> {
         Ok(Host {
             running: Vec::new(),
-            scheduler: Scheduler::start(options.workers),
-            backend: None,
+            scheduler: Arc::new(Scheduler::start(options.workers)),
             names: Arc::default(),
-            state: LocalState::beside(log.clone()),
-            log,
-            runtime,
+            embedded: None,
+            options: options.clone(),
+            runtime: options.runtime()?,
         })
     }
 
+    fn open_embedded(&mut self) -> Result<&EmbeddedHost, HostError> {
+        let opened = match self.embedded.take() {
+            Some(opened) => opened,
+            None => {
+                let log = EmbeddedLog::open(&self.options.data_dir, self.options.log.clone())?;
+                let state = LocalState::beside(log.clone());
+                let engine = EngineHost::new(Arc::new(log), state.folder().clone());
+                EmbeddedHost { state, engine }
+            }
+        };
+        Ok(self.embedded.insert(opened))
+    }
+
     /// The log, for those who produce and consume beside the pipelines.
+    ///
+    /// # Panics
+    /// Where the host was not made by [`Host::open`] and has no pipeline on it.
     pub fn log(&self) -> &Arc<EmbeddedLog> {
-        &self.log
+        self.state().log()
     }
 
     /// The local store, for those who look at it beside the pipelines.
+    ///
+    /// # Panics
+    /// As [`Host::log`].
     pub fn state(&self) -> &Arc<LocalState> {
-        &self.state
+        &self.embedded.as_ref().expect("the data folder was opened").state
     }
 
     /// The names of the pipelines that run here or are about to, as they change.
@@ -255,7 +287,7 @@ impl Host {
 
     /// What stages keep their state with, for those who read it; none before a pipeline that keeps some was started.
     pub fn kept_with(&self) -> Option<&Backend> {
-        self.backend.as_ref()
+        self.embedded.as_ref()?.engine.backend_if_open()
     }
 
     /// The guest runtime.
@@ -269,115 +301,30 @@ impl Host {
     /// # Errors
     /// Nothing of the pipeline runs then; topics that were made stay.
     pub fn start(&mut self, plan: Plan, catalog: &PluginCatalog) -> Result<(), HostError> {
-        if self
-            .running
-            .iter()
-            .any(|running| running.runtime.plan.group == plan.group)
-        {
+        if self.running.iter().any(|running| running.plan().group == plan.group) {
             return Err(HostError::Twice(plan.name));
         }
         self.announce(&plan.name);
-        let mut configured = Vec::with_capacity(plan.stages.len());
-        let mut logs: Vec<Arc<dyn GuestSink>> = Vec::with_capacity(plan.stages.len());
-        for stage in &plan.stages {
-            let found = catalog.configured(&stage.plugin, stage.config.json(), &stage.limits);
-            configured.push(found.ok_or_else(|| HostError::Unchecked {
-                pipeline: plan.name.clone(),
-                stage: stage.name.clone(),
-            })?);
-            logs.push(Arc::new(GuestLog {
-                pipeline: plan.name.clone(),
-                stage: stage.name.clone(),
-                plugin: stage.info.name.clone(),
-                version: stage.info.version.clone(),
-                allowance: Allowance::new(stage.limits.log_lines_per_second_max),
-            }));
-        }
-        for source in plan.sources.iter().filter(|source| source.repartition.is_none()) {
-            self.make_topic(&plan, &source.topic, source.partitions)?;
-        }
-        for (index, repartition) in plan.repartitions.iter().enumerate() {
-            let partitions = plan.repartition_partitions(index, |source| self.partitions(&source.topic));
-            let role = TopicRole::Repartition {
-                pipeline: plan.name.clone(),
-                stage: plan.stages[repartition.stage].name.clone(),
-            };
-            let topic = &plan.sources[repartition.source].topic;
-            self.make_internal_topic(&plan, topic, partitions, role)?;
-        }
-        // Before the topics that it writes are made: they would get a number of partitions that is nobody's wish.
-        self.check_partitions(&plan)?;
-        self.make_sinks(&plan)?;
-        let stores = self.make_stores(&plan)?;
-        let backend = if stores.iter().all(Vec::is_empty) {
-            None
-        } else {
-            Some(self.backend()?)
-        };
-        let partitions = |topic: &str| self.partitions(topic);
-        let runtime = Arc::new(PipelineRuntime::new(
-            plan, configured, logs, stores, backend, partitions,
-        )?);
-        let mut tasks = Vec::new();
-        for sources in &runtime.plan.subtopologies {
-            let count = sources
-                .first()
-                .map_or(0, |&source| self.partitions(&runtime.plan.sources[source].topic));
-            for partition in 0..count {
-                let status = Arc::new(TaskStatus::default());
-                let (shared, log, held) = (runtime.clone(), self.log.clone(), status.clone());
-                let handle = self.scheduler.try_spawn(|waker| {
-                    let task = Task::new(shared, log, held, waker, sources, partition)?;
-                    Ok::<_, TaskError>(Box::new(task) as Box<dyn Turn>)
-                })?;
-                tasks.push((handle, status));
-            }
-        }
-        self.running.push(Running { runtime, tasks });
+        let configured = configured(&plan, catalog)?;
+        let scheduler = self.scheduler.clone();
+        let EmbeddedHost { state, engine } = self.open_embedded()?;
+        let runtime = Arc::new(engine.prepare(plan, configured)?);
+        let sources = Arc::new(EmbeddedSources::new(state.log().clone(), &runtime.plan.group));
+        let all = runtime.source_places(|topic| engine.partitions(topic));
+        let tasks = PipelineTasks::new(runtime, sources, scheduler);
+        tasks.add(&all)?;
+        self.running.push(Running::of_all(tasks));
         Ok(())
-    }
-
-    fn partitions(&self, topic: &str) -> u32 {
-        self.log.topic(topic).map_or(0, |topic| topic.spec.partitions)
-    }
-
-    /// What state is kept with; opened with the first pipeline that keeps any.
-    fn backend(&mut self) -> Result<Backend, HostError> {
-        if let Some(backend) = &self.backend {
-            return Ok(backend.clone());
-        }
-        let db = self.state.db()?;
-        let log: Arc<dyn Changelog> = self.log.clone();
-        let flusher = Flusher::start(db.clone(), log.clone()).map_err(HostError::Thread)?;
-        let backend = Backend {
-            db,
-            flusher: Arc::new(flusher),
-            log,
-        };
-        self.backend = Some(backend.clone());
-        Ok(backend)
     }
 
     /// The pipelines, in the order in which they were started, with what they count.
     pub fn pipelines(&self) -> impl Iterator<Item = (&PipelineRuntime, PipelineState)> {
-        self.running.iter().map(|running| (&*running.runtime, running.state()))
+        self.running.iter().map(|running| (running.runtime(), running.state()))
     }
 
     /// Records that the sources of the pipelines have and that no commit of theirs counts yet.
     pub fn lag(&self) -> u64 {
-        let lag = |group: &str, topic: &str| -> u64 {
-            let places = (0..self.partitions(topic)).map(|partition| TopicPartition::new(topic, partition));
-            places
-                .map(|place| {
-                    let end = self.log.next_offset(&place).unwrap_or(0);
-                    end.saturating_sub(self.log.committed(group, &place).ok().flatten().unwrap_or(0))
-                })
-                .sum()
-        };
-        let plans = self.running.iter().map(|running| &running.runtime.plan);
-        plans
-            .flat_map(|plan| plan.sources.iter().map(|source| lag(&plan.group, &source.topic)))
-            .sum()
+        self.running.iter().map(Running::lag).sum()
     }
 
     /// Whether all pipelines have processed and committed all that there was, or have ended. What one of them writes
@@ -392,26 +339,16 @@ impl Host {
 
     /// Says that nobody will add records: tasks commit as soon as they are at the end.
     pub fn drain(&self) {
-        for (handle, status) in self.running.iter().flat_map(|running| &running.tasks) {
-            status.draining.store(true, Ordering::Release);
-            handle.waker().wake();
-        }
+        self.running.iter().for_each(Running::drain);
     }
 
     /// Closes all windows, as there will be no more records: stage by stage, in the order in which results flow. Returns
     /// `false` where `stop` said so, or a pipeline failed, before the end.
     pub fn close_windows(&self, stop: &dyn Fn() -> bool) -> bool {
         for running in &self.running {
-            for stage in 0..running.runtime.plan.stages.len() {
-                for (handle, status) in &running.tasks {
-                    status.closing.store(stage + 1, Ordering::Release);
-                    handle.waker().wake();
-                }
-                let done = || {
-                    let mut statuses = running.tasks.iter().map(|(_, status)| status);
-                    statuses.all(|status| status.closing.load(Ordering::Acquire) == 0) && self.is_at_end()
-                };
-                while !done() {
+            for stage in 0..running.plan().stages.len() {
+                running.close_windows(stage);
+                while !(running.has_closed() && self.is_at_end()) {
                     if stop() || matches!(running.state(), PipelineState::Failed(_)) {
                         return false;
                     }
@@ -426,25 +363,16 @@ impl Host {
     /// are left as they are, as if the process had been killed: nothing committed is lost.
     pub fn stop(&mut self, time_max: Duration) -> bool {
         let end = Instant::now() + time_max;
-        for (handle, status) in self.running.iter().flat_map(|running| &running.tasks) {
-            status.stop.store(true, Ordering::Release);
-            handle.waker().wake();
-        }
-        while self
-            .running
-            .iter()
-            .flat_map(|running| &running.tasks)
-            .any(|(handle, _)| !handle.is_done())
-        {
+        self.running.iter().for_each(Running::stop);
+        while !self.running.iter().all(Running::is_over) {
             if Instant::now() >= end {
                 return false;
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
-        if let Some(backend) = &self.backend {
-            backend.flusher.close();
+        if let Some(embedded) = &self.embedded {
+            embedded.engine.close();
         }
-        self.state.close();
         true
     }
 }
@@ -452,35 +380,26 @@ impl Host {
 impl Drop for Host {
     /// Ends the passes that are under way: the workers are waited for.
     fn drop(&mut self) {
-        let statuses = self
-            .running
-            .iter()
-            .flat_map(|running| &running.tasks)
-            .map(|(_, status)| status);
-        statuses.for_each(|status| status.stop.store(true, Ordering::Release));
+        self.running.iter().for_each(Running::stop);
     }
 }
 
-impl Running {
-    fn state(&self) -> PipelineState {
-        let said =
-            |text: &std::sync::Mutex<Option<String>>| text.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let statuses = || self.tasks.iter().map(|(_, status)| status);
-        if let Some(why) = statuses().find_map(|status| said(&status.failed)) {
-            return PipelineState::Failed(why);
-        }
-        if let Some((_, status)) = self.tasks.iter().find(|(handle, _)| handle.is_done()) {
-            if !status.done.load(Ordering::Acquire) {
-                return PipelineState::Failed("a task panicked".into());
-            }
-            return PipelineState::Stopped;
-        }
-        if let Some(why) = statuses().find_map(|status| said(&status.paused)) {
-            return PipelineState::Paused(why);
-        }
-        if statuses().all(|status| status.at_end.load(Ordering::Acquire)) {
-            return PipelineState::AtEnd;
-        }
-        PipelineState::Running
-    }
+/// The plugins of a checked pipeline as their stages configure them, with where their log lines go.
+fn configured(plan: &Plan, catalog: &PluginCatalog) -> Result<Vec<(Configured, Arc<dyn GuestSink>)>, HostError> {
+    let of_stage = |stage: &PlannedStage| {
+        let found = catalog.configured(&stage.plugin, stage.config.json(), &stage.limits);
+        let configured = found.ok_or_else(|| HostError::Unchecked {
+            pipeline: plan.name.clone(),
+            stage: stage.name.clone(),
+        })?;
+        let log: Arc<dyn GuestSink> = Arc::new(GuestLog {
+            pipeline: plan.name.clone(),
+            stage: stage.name.clone(),
+            plugin: stage.info.name.clone(),
+            version: stage.info.version.clone(),
+            allowance: Allowance::new(stage.limits.log_lines_per_second_max),
+        });
+        Ok((configured, log))
+    };
+    plan.stages.iter().map(of_stage).collect()
 }

@@ -2,32 +2,26 @@
 
 use super::database::{Opened, SetAside, StateDb, StateError, StateOpenError, StateOptions};
 use crate::connect::EmbeddedLog;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The local store's folder in the data folder.
 pub const STATE_FOLDER: &str = "state";
 
-/// The local store beside a log. Whoever has the log has it.
-pub struct LocalState {
-    log: Arc<EmbeddedLog>,
-    folder: PathBuf,
+/// The folder of a local store, which is opened when somebody first needs it.
+pub struct StateFolder {
+    path: PathBuf,
     opened: Mutex<Option<Arc<StateDb>>>,
 }
 
-impl LocalState {
-    /// Beside this log; nothing is opened yet.
-    pub fn beside(log: Arc<EmbeddedLog>) -> Arc<LocalState> {
-        Arc::new(LocalState {
-            folder: log.path().join(STATE_FOLDER),
-            log,
+impl StateFolder {
+    /// This one; nothing is opened yet.
+    pub fn new(path: PathBuf) -> StateFolder {
+        StateFolder {
+            path,
             opened: Mutex::default(),
-        })
-    }
-
-    /// The log.
-    pub fn log(&self) -> &Arc<EmbeddedLog> {
-        &self.log
+        }
     }
 
     /// The store; opened now where it was not yet. What is damaged is set aside, and that is said.
@@ -39,7 +33,7 @@ impl LocalState {
         if let Some(db) = &*opened {
             return Ok(db.clone());
         }
-        let Opened { db, set_aside } = StateDb::open(&self.folder, StateOptions::default())?;
+        let Opened { db, set_aside } = StateDb::open(&self.path, StateOptions::default())?;
         if let Some(SetAside { folder, detail }) = set_aside {
             tracing::error!(
                 "the local store was damaged ({detail}) and is now in {}; stores whose changelogs are complete are made anew",
@@ -56,7 +50,7 @@ impl LocalState {
     /// As [`StateDb::drop_store`].
     pub fn drop_store(&self, changelog: &str) -> Result<(), super::QueryError> {
         // Where there is no folder there are no rows, and none is made for that.
-        if self.folder.exists() {
+        if self.path.exists() {
             self.db()?.drop_store(changelog)?;
         }
         Ok(())
@@ -76,6 +70,41 @@ impl LocalState {
         if let Some(db) = &*opened {
             db.close();
         }
+    }
+}
+
+/// The local store beside an embedded log. Whoever has the log has it.
+pub struct LocalState {
+    log: Arc<EmbeddedLog>,
+    folder: Arc<StateFolder>,
+}
+
+impl LocalState {
+    /// Beside this log; nothing is opened yet.
+    pub fn beside(log: Arc<EmbeddedLog>) -> Arc<LocalState> {
+        let folder = StateFolder::new(log.path().join(STATE_FOLDER));
+        Arc::new(LocalState {
+            folder: Arc::new(folder),
+            log,
+        })
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Arc<EmbeddedLog> {
+        &self.log
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Arc<StateFolder> {
+        &self.folder
+    }
+}
+
+impl Deref for LocalState {
+    type Target = StateFolder;
+
+    fn deref(&self) -> &StateFolder {
+        &self.folder
     }
 }
 

@@ -23,7 +23,7 @@ pub use database::{
 };
 pub use flush::{FlushError, FlushJob, Flushed, Flusher};
 pub use hot::{Cold, ColdError, Hot, KeyedRow, WindowCursor, Windowing};
-pub use local::{LocalState, STATE_FOLDER};
+pub use local::{LocalState, STATE_FOLDER, StateFolder};
 pub use log::{Changelog, MarkError};
 pub use notes::has_kept;
 pub use query::{FoundRow, KeyFilter, QueryError, RowQuery, StateAccess, StoreSize};

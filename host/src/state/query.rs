@@ -141,7 +141,7 @@ impl StateAccess for LocalState {
     }
 
     fn drop_store(&self, changelog: &str) -> Result<(), QueryError> {
-        LocalState::drop_store(self, changelog)
+        self.folder().drop_store(changelog)
     }
 
     fn running(&self) -> Result<Vec<String>, QueryError> {

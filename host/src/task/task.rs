@@ -16,8 +16,7 @@ use super::pass::Machinery;
 use super::pipeline::{PipelineRuntime, StartError};
 use super::scheduler::{Next, Turn, Waker};
 use super::state::StageState;
-use crate::connect::embedded::{EmbeddedLog, Subscription};
-use crate::connect::{LogError, Position, TopicPartition};
+use crate::connect::{LogError, Resume, TaskLog, TopicPartition, Watch};
 use crate::limits::BATCH_BYTES_MAX;
 use crate::state::StoreError;
 use crate::state::notes::Notes;
@@ -35,6 +34,8 @@ pub struct TaskStatus {
     pub at_end: AtomicBool,
     /// It should commit and end.
     pub stop: AtomicBool,
+    /// Its partitions are another's by now: it should end and not commit.
+    pub lost: AtomicBool,
     /// It should commit at the end of its sources at once: nobody waits for more.
     pub draining: AtomicBool,
     /// The number of a stage, counted from 1, that should close all its windows at the end of the sources, as there will
@@ -54,13 +55,13 @@ pub(super) struct Reader {
     pub place: TopicPartition,
     pub position: u64,
     pub committed: u64,
-    _subscription: Subscription,
+    _watch: Watch,
 }
 
 /// A task; see the module.
 pub struct Task {
     pub(super) pipeline: Arc<PipelineRuntime>,
-    pub(super) log: Arc<EmbeddedLog>,
+    pub(super) log: Arc<dyn TaskLog>,
     pub(super) status: Arc<TaskStatus>,
     pub(super) waker: Waker,
     pub(super) readers: Vec<Reader>,
@@ -120,7 +121,7 @@ impl Task {
     /// A task of the sources `sources` (indices in the plan) and partition `partition`.
     pub fn new(
         pipeline: Arc<PipelineRuntime>,
-        log: Arc<EmbeddedLog>,
+        log: Arc<dyn TaskLog>,
         status: Arc<TaskStatus>,
         waker: Waker,
         sources: &[usize],
@@ -131,13 +132,13 @@ impl Task {
             let topic: Arc<str> = pipeline.plan.sources[source].topic.as_str().into();
             let place = TopicPartition { topic, partition };
             let wake = waker.clone();
-            let subscription = log.subscribe(&place, Arc::new(move || wake.wake()));
+            let watch = log.watch(&place, Arc::new(move || wake.wake()));
             readers.push(Reader {
                 source,
                 place,
                 position: 0,
                 committed: 0,
-                _subscription: subscription,
+                _watch: watch,
             });
         }
         let machinery = pipeline.machinery(sources, partition)?;
@@ -169,8 +170,8 @@ impl Task {
         Ok(task)
     }
 
-    /// Goes back to the last commit. Where it is not known whether that was the last, its stores may be behind: they
-    /// catch up before anything else.
+    /// Goes back to the last commit, as soon as it is known where that is. Its stores may be behind, where an outcome is
+    /// not known: they catch up before anything else.
     pub(super) fn rewind(&mut self) -> Result<(), TaskError> {
         self.effects.clear();
         self.uncommitted_since = None;
@@ -179,20 +180,13 @@ impl Task {
         self.states().for_each(StageState::abort);
         let mut notes = Notes::default();
         for reader in &mut self.readers {
-            let committed = self
-                .log
-                .committed_with_metadata(&self.pipeline.plan.group, &reader.place);
-            reader.position = match committed.map_err(|source| reader.error(source))? {
-                Some((offset, metadata)) => {
-                    notes.read(&metadata);
-                    offset
-                }
-                None => {
-                    let start = self.log.offset_at(&reader.place, Position::Start);
-                    start.map_err(|source| reader.error(source))?
-                }
+            let resume = self.log.resume(&reader.place).map_err(|source| reader.error(source))?;
+            let Some(Resume { offset, metadata }) = resume else {
+                return Ok(());
             };
-            reader.committed = reader.position;
+            notes.read(&metadata);
+            reader.position = offset;
+            reader.committed = offset;
         }
         self.states().for_each(|state| state.restore(&notes));
         self.rewound = true;
@@ -265,7 +259,8 @@ impl Task {
         }
         self.retry_at = None;
         if stopping {
-            return Ok(if self.uncommitted_since.is_some() {
+            let lost = self.status.lost.load(Ordering::Acquire);
+            return Ok(if self.uncommitted_since.is_some() && !lost {
                 self.commit()?
             } else {
                 Next::Done
@@ -273,6 +268,9 @@ impl Task {
         }
         if !self.rewound {
             self.rewind()?;
+            if !self.rewound {
+                return Ok(Next::Wait(None));
+            }
         }
         if !self.caught_up {
             return self.catch_up();
@@ -308,11 +306,15 @@ impl Task {
 
     /// Nothing to read now: commit if it is time, else wait for more.
     fn end_of_sources(&mut self, now: Instant) -> Result<Next, TaskError> {
+        let at_end = self.readers.iter().all(|reader| self.log.is_at_end(&reader.place));
         if let Some(since) = self.uncommitted_since {
-            if self.status.draining.load(Ordering::Acquire) {
+            if at_end && self.status.draining.load(Ordering::Acquire) {
                 return self.commit();
             }
             return Ok(Next::Wait(Some(since + self.pipeline.plan.commit_interval)));
+        }
+        if !at_end {
+            return Ok(Next::Wait(None));
         }
         if let Some(stage) = self.status.closing.load(Ordering::Acquire).checked_sub(1) {
             if self.end_windows(stage)? {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Host, HostError};
+use super::HostError;
+use super::engine::EngineHost;
 use crate::connect::{LogError, TopicPartition, TopicRole, TopicSpec};
 use crate::pipeline::{Plan, PlannedStage, changelog_topic};
 use crate::state::{StoreShape, has_kept};
 
-impl Host {
+impl EngineHost {
     pub(super) fn make_sinks(&self, plan: &Plan) -> Result<(), HostError> {
         // Where the file does not say, an output has as many partitions as the largest input.
         let most = plan

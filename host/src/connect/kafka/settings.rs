@@ -1,0 +1,29 @@
+//! How a cluster is reached.
+
+use rdkafka::ClientConfig;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How a cluster is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSettings {
+    /// `HOST:PORT`, several with commas between them.
+    pub bootstrap: String,
+    /// Properties of librdkafka, by its names.
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
+}
+
+impl ClusterSettings {
+    /// What every client of this cluster begins with.
+    pub(super) fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("client.id", "millstream");
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.bootstrap);
+        config
+    }
+}

@@ -1,0 +1,98 @@
+//! A pipeline that was started.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::PipelineState;
+use super::tasks::PipelineTasks;
+use crate::pipeline::Plan;
+use crate::task::PipelineRuntime;
+
+/// A pipeline that was started.
+pub(super) struct Running {
+    tasks: Arc<PipelineTasks>,
+}
+
+impl Running {
+    /// All partitions are its, and stay so.
+    pub fn of_all(tasks: Arc<PipelineTasks>) -> Running {
+        Running { tasks }
+    }
+
+    /// What its tasks share.
+    pub fn runtime(&self) -> &PipelineRuntime {
+        &self.tasks.runtime
+    }
+
+    /// What it does.
+    pub fn plan(&self) -> &Plan {
+        &self.tasks.runtime.plan
+    }
+
+    /// Records that its sources have and no commit of its counts yet.
+    pub fn lag(&self) -> u64 {
+        self.tasks.lag()
+    }
+
+    /// It should commit as soon as it is at the end: nobody adds records.
+    pub fn drain(&self) {
+        self.tasks.each(|task| {
+            task.status.draining.store(true, Ordering::Release);
+            task.handle.waker().wake();
+        });
+    }
+
+    /// A stage should close all its windows at the end of the sources.
+    pub fn close_windows(&self, stage: usize) {
+        self.tasks.each(|task| {
+            task.status.closing.store(stage + 1, Ordering::Release);
+            task.handle.waker().wake();
+        });
+    }
+
+    /// Whether that is done.
+    pub fn has_closed(&self) -> bool {
+        let closing = self.tasks.each(|task| task.status.closing.load(Ordering::Acquire));
+        closing.iter().all(|&stage| stage == 0)
+    }
+
+    /// It should commit and end.
+    pub fn stop(&self) {
+        self.tasks.each(|task| task.stop());
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.tasks
+            .each(|task| task.handle.is_done())
+            .into_iter()
+            .all(|done| done)
+    }
+
+    /// How it is.
+    pub fn state(&self) -> PipelineState {
+        let said = |text: &Mutex<Option<String>>| text.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let first = |texts: Vec<Option<String>>| texts.into_iter().flatten().next();
+        if let Some(why) = first(self.tasks.each(|task| said(&task.status.failed))) {
+            return PipelineState::Failed(why);
+        }
+        let ended = |done: bool| {
+            self.tasks
+                .each(|task| task.handle.is_done() && task.status.done.load(Ordering::Acquire) == done)
+        };
+        if ended(false).contains(&true) {
+            return PipelineState::Failed("a task panicked".into());
+        }
+        if ended(true).contains(&true) {
+            return PipelineState::Stopped;
+        }
+        if let Some(why) = first(self.tasks.each(|task| said(&task.status.paused))) {
+            return PipelineState::Paused(why);
+        }
+        let at_end = self.tasks.each(|task| task.status.at_end.load(Ordering::Acquire));
+        if at_end.into_iter().all(|at_end| at_end) {
+            return PipelineState::AtEnd;
+        }
+        PipelineState::Running
+    }
+}

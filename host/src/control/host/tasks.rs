@@ -1,0 +1,164 @@
+//! The tasks of one pipeline on this host: one for each partition that is its to read.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::connect::{TaskLog, TopicPartition};
+use crate::task::{Handle, PipelineRuntime, Scheduler, Task, TaskError, TaskStatus, Turn};
+
+/// The tasks of a pipeline.
+pub(super) struct PipelineTasks {
+    pub runtime: Arc<PipelineRuntime>,
+    pub log: Arc<dyn TaskLog>,
+    scheduler: Arc<Scheduler>,
+    held: Mutex<Held>,
+}
+
+/// What is this host's to read, and who reads it.
+#[derive(Default)]
+struct Held {
+    places: BTreeSet<TopicPartition>,
+    tasks: Vec<RunningTask>,
+}
+
+/// A task that runs, or has ended.
+pub(super) struct RunningTask {
+    places: Vec<TopicPartition>,
+    pub handle: Handle,
+    pub status: Arc<TaskStatus>,
+}
+
+impl PipelineTasks {
+    /// Without any.
+    pub fn new(runtime: Arc<PipelineRuntime>, log: Arc<dyn TaskLog>, scheduler: Arc<Scheduler>) -> Arc<PipelineTasks> {
+        Arc::new(PipelineTasks {
+            runtime,
+            log,
+            scheduler,
+            held: Mutex::default(),
+        })
+    }
+
+    /// Takes over partitions: starts the tasks all of whose sources are here now.
+    ///
+    /// # Errors
+    /// Where a task could not be made: none of these partitions is read then.
+    pub fn add(&self, places: &[TopicPartition]) -> Result<(), TaskError> {
+        let mut held = self.held();
+        held.places.extend(places.iter().cloned());
+        let mut started = Vec::new();
+        for (sources, partition) in self.complete(&held) {
+            match self.start(&sources, partition) {
+                Ok(task) => started.push(task),
+                Err(error) => {
+                    started.iter().for_each(RunningTask::abandon);
+                    places.iter().for_each(|place| {
+                        held.places.remove(place);
+                    });
+                    return Err(error);
+                }
+            }
+        }
+        held.tasks.extend(started);
+        Ok(())
+    }
+
+    /// Lets go of partitions: their tasks commit, or where that is too late do not, and end.
+    pub fn remove(&self, places: &[TopicPartition], lost: bool) {
+        let mut held = self.held();
+        for place in places {
+            held.places.remove(place);
+        }
+        for task in held.tasks.iter().filter(|task| task.reads_any(places)) {
+            if lost {
+                task.abandon();
+            } else {
+                task.stop();
+            }
+        }
+    }
+
+    /// Whether no task reads any of these any more; those that have ended are forgotten.
+    pub fn is_free_of(&self, places: &[TopicPartition]) -> bool {
+        let mut held = self.held();
+        held.tasks
+            .retain(|task| !(task.reads_any(places) && task.handle.is_done()));
+        !held.tasks.iter().any(|task| task.reads_any(places))
+    }
+
+    /// Looks at each of them.
+    pub fn each<T>(&self, look: impl Fn(&RunningTask) -> T) -> Vec<T> {
+        self.held().tasks.iter().map(look).collect()
+    }
+
+    /// Records that wait for a commit of these tasks, as far as that is known.
+    pub fn lag(&self) -> u64 {
+        let held = self.held();
+        held.places.iter().filter_map(|place| self.log.lag(place)).sum()
+    }
+
+    /// Tasks that could run and do not, by their sources and partition.
+    fn complete(&self, held: &Held) -> Vec<(Vec<usize>, u32)> {
+        let plan = &self.runtime.plan;
+        let place_of = |source: &usize, partition| TopicPartition::new(plan.sources[*source].topic.as_str(), partition);
+        let mut complete = Vec::new();
+        for sources in &plan.subtopologies {
+            let Some(first) = sources.first() else { continue };
+            let topic = plan.sources[*first].topic.as_str();
+            let partitions = held.places.iter().filter(|place| &*place.topic == topic);
+            for partition in partitions.map(|place| place.partition) {
+                let all_here = sources
+                    .iter()
+                    .all(|source| held.places.contains(&place_of(source, partition)));
+                let runs = held
+                    .tasks
+                    .iter()
+                    .any(|task| task.places.contains(&place_of(first, partition)));
+                if all_here && !runs {
+                    complete.push((sources.clone(), partition));
+                }
+            }
+        }
+        complete
+    }
+
+    fn start(&self, sources: &[usize], partition: u32) -> Result<RunningTask, TaskError> {
+        let status = Arc::new(TaskStatus::default());
+        let (runtime, log, held) = (self.runtime.clone(), self.log.clone(), status.clone());
+        let handle = self.scheduler.try_spawn(|waker| {
+            let task = Task::new(runtime, log, held, waker, sources, partition)?;
+            Ok::<_, TaskError>(Box::new(task) as Box<dyn Turn>)
+        })?;
+        let topics = sources
+            .iter()
+            .map(|&source| self.runtime.plan.sources[source].topic.as_str());
+        Ok(RunningTask {
+            places: topics.map(|topic| TopicPartition::new(topic, partition)).collect(),
+            handle,
+            status,
+        })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RunningTask {
+    /// It should commit and end.
+    pub fn stop(&self) {
+        self.status.stop.store(true, Ordering::Release);
+        self.handle.waker().wake();
+    }
+
+    /// It should end, and what it has not committed is as if it had never been.
+    fn abandon(&self) {
+        self.status.lost.store(true, Ordering::Release);
+        self.stop();
+    }
+
+    fn reads_any(&self, places: &[TopicPartition]) -> bool {
+        self.places.iter().any(|place| places.contains(place))
+    }
+}
