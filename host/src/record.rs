@@ -84,20 +84,25 @@ pub struct Headers {
 impl Headers {
     /// Adds one behind the others.
     pub fn push(&mut self, name: &str, value: Option<&[u8]>) {
-        write_varint(&mut self.encoded, name.len() as u64);
-        self.encoded.extend_from_slice(name.as_bytes());
-        match value {
-            None => write_varint(&mut self.encoded, 0),
-            Some(value) => {
-                write_varint(&mut self.encoded, value.len() as u64 + 1);
-                self.encoded.extend_from_slice(value);
-            }
-        }
+        write_header(&mut self.encoded, name, value);
     }
 
     /// The headers as others see them.
     pub fn as_ref(&self) -> HeadersRef<'_> {
         HeadersRef { encoded: &self.encoded }
+    }
+}
+
+/// Writes a header as [`Headers`] encodes it.
+pub(crate) fn write_header(encoded: &mut Vec<u8>, name: &str, value: Option<&[u8]>) {
+    write_varint(encoded, name.len() as u64);
+    encoded.extend_from_slice(name.as_bytes());
+    match value {
+        None => write_varint(encoded, 0),
+        Some(value) => {
+            write_varint(encoded, value.len() as u64 + 1);
+            encoded.extend_from_slice(value);
+        }
     }
 }
 

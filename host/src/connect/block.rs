@@ -171,6 +171,23 @@ impl BlockBuilder {
         self.bytes
     }
 
+    /// Shows the records in their order, each at offset 0.
+    pub fn each(&self, mut visit: impl FnMut(RecordRef<'_>)) {
+        let finished = self.finished.iter().map(|block| {
+            let first = i64::from_le_bytes(block.bytes[16..24].try_into().unwrap_or_default());
+            (&block.bytes[..], first)
+        });
+        let open = (self.count > 0).then_some((&self.open[..], self.timestamp_first));
+        for (bytes, timestamp_first) in finished.chain(open) {
+            let mut at = BLOCK_HEAD_BYTES;
+            while at < bytes.len() {
+                let slot = parse_record(bytes, &mut at).expect("it was written here");
+                let timestamp_ms = timestamp_first.wrapping_add(slot.timestamp_ms);
+                visit(Slot { timestamp_ms, ..slot }.lend(bytes));
+            }
+        }
+    }
+
     /// Adds a block that somebody else built.
     ///
     /// # Errors
@@ -462,14 +479,129 @@ impl Fetched {
 
     #[inline]
     fn lend(&self, slot: &Slot) -> RecordRef<'_> {
-        let bytes = &self.blocks[slot.block as usize].1;
+        slot.lend(&self.blocks[slot.block as usize].1)
+    }
+}
+
+impl Slot {
+    #[inline]
+    fn lend<'b>(&self, bytes: &'b [u8]) -> RecordRef<'b> {
         let part = |at: u32, length: u32| (length != NULL).then(|| &bytes[at as usize..][..length as usize]);
         RecordRef {
-            key: part(slot.key_at, slot.key_length),
-            value: part(slot.value_at, slot.value_length),
-            headers: HeadersRef::trusted(&bytes[slot.headers_at as usize..][..slot.headers_length as usize]),
-            timestamp_ms: slot.timestamp_ms,
-            offset: slot.offset,
+            key: part(self.key_at, self.key_length),
+            value: part(self.value_at, self.value_length),
+            headers: HeadersRef::trusted(&bytes[self.headers_at as usize..][..self.headers_length as usize]),
+            timestamp_ms: self.timestamp_ms,
+            offset: self.offset,
+        }
+    }
+}
+
+/// Records that come from elsewhere than a block, each with an offset of its own, copied one behind the other.
+#[derive(Debug)]
+pub struct FetchedBuilder {
+    bytes: Vec<u8>,
+    slots: Vec<Slot>,
+    next_offset: u64,
+}
+
+/// A record that is no more than lent, with headers as they come.
+#[derive(Debug)]
+pub struct LentRecord<'r, H> {
+    /// Where it lies in its partition.
+    pub offset: u64,
+    /// Milliseconds since the epoch.
+    pub timestamp_ms: i64,
+    /// `None` is null.
+    pub key: Option<&'r [u8]>,
+    /// `None` is null, a tombstone.
+    pub value: Option<&'r [u8]>,
+    /// Names and values.
+    pub headers: H,
+}
+
+impl FetchedBuilder {
+    /// Without any, at the offset that was asked for.
+    pub fn at(offset: u64) -> FetchedBuilder {
+        let mut bytes = vec![0; BLOCK_HEAD_BYTES];
+        bytes[..4].copy_from_slice(&MAGIC);
+        bytes[4] = BLOCK_VERSION;
+        FetchedBuilder {
+            bytes,
+            slots: Vec::new(),
+            next_offset: offset,
+        }
+    }
+
+    /// Copies a record behind the others. One that lies before [`FetchedBuilder::next_offset`] is left out.
+    pub fn push<'r>(&mut self, record: LentRecord<'r, impl Iterator<Item = (&'r str, Option<&'r [u8]>)>>) {
+        if record.offset < self.next_offset {
+            return;
+        }
+        self.next_offset = record.offset + 1;
+        let (key_at, key_length) = self.part(record.key);
+        let (value_at, value_length) = self.part(record.value);
+        let headers_at = self.bytes.len() as u32;
+        for (name, value) in record.headers {
+            crate::record::write_header(&mut self.bytes, name, value);
+        }
+        self.slots.push(Slot {
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            block: 0,
+            key_at,
+            key_length,
+            value_at,
+            value_length,
+            headers_at,
+            headers_length: self.bytes.len() as u32 - headers_at,
+        });
+    }
+
+    fn part(&mut self, part: Option<&[u8]>) -> (u32, u32) {
+        let Some(part) = part else { return (0, NULL) };
+        let at = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(part);
+        (at, part.len() as u32)
+    }
+
+    /// What lies before this offset is no record: it is passed.
+    pub fn pass_to(&mut self, offset: u64) {
+        self.next_offset = self.next_offset.max(offset);
+    }
+
+    /// The offset behind what was pushed and passed.
+    pub fn next_offset(&self) -> u64 {
+        self.next_offset
+    }
+
+    /// Bytes so far; they must stay below 4 GiB.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Number of records so far.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The records. As nobody says when they were appended, that is now.
+    pub fn finish(mut self) -> Fetched {
+        let Some(first) = self.slots.first() else {
+            return Fetched::nothing_at(self.next_offset);
+        };
+        let base = first.offset;
+        self.bytes[32..40].copy_from_slice(&crate::record::now_ms().to_le_bytes());
+        Fetched {
+            block_bytes: self.bytes.len(),
+            blocks: vec![(base, self.bytes.into())],
+            slots: self.slots,
+            next_offset: self.next_offset,
         }
     }
 }
@@ -562,6 +694,47 @@ mod tests {
                 bytes: RECORD_BYTES_MAX + 1
             })
         );
+    }
+
+    proptest! {
+        #[test]
+        fn a_builder_shows_what_was_pushed(records in proptest::collection::vec(any_record(), 0..20)) {
+            let mut builder = BlockBuilder::new();
+            for (at, record) in records.iter().enumerate() {
+                builder.push(record.at(0)).unwrap();
+                if at % 7 == 6 {
+                    builder.finish_block();
+                }
+            }
+            let mut seen = Vec::new();
+            builder.each(|record| seen.push(record.to_record()));
+            prop_assert_eq!(seen, records);
+        }
+
+        #[test]
+        fn records_from_elsewhere_keep_their_offsets(records in proptest::collection::vec((any_record(), 0u64..3), 0..20), marker in 0u64..3) {
+            let mut builder = FetchedBuilder::at(5);
+            let mut offset = 3;
+            let mut expected = Vec::new();
+            for (record, gap) in &records {
+                offset += gap;
+                builder.push(LentRecord {
+                    offset,
+                    timestamp_ms: record.timestamp_ms,
+                    key: record.key.as_deref(),
+                    value: record.value.as_deref(),
+                    headers: record.headers.as_ref().iter(),
+                });
+                if offset >= 5 {
+                    expected.push(record.at(offset));
+                }
+                offset += 1;
+            }
+            builder.pass_to(offset + marker);
+            let fetched = builder.finish();
+            prop_assert_eq!(fetched.records().collect::<Vec<_>>(), expected);
+            prop_assert_eq!(fetched.next_offset(), (offset + marker).max(5));
+        }
     }
 
     #[test]
