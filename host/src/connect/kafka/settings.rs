@@ -26,4 +26,11 @@ impl ClusterSettings {
         config.set("bootstrap.servers", &self.bootstrap);
         config
     }
+
+    /// Sets a property unless the person set it.
+    pub(super) fn set_default(&self, config: &mut ClientConfig, name: &str, value: &str) {
+        if !self.properties.contains_key(name) {
+            config.set(name, value);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::connect::{TaskLog, TopicPartition};
+use crate::connect::{Assignee, TaskLog, TopicPartition};
 use crate::task::{Handle, PipelineRuntime, Scheduler, Task, TaskError, TaskStatus, Turn};
 
 /// The tasks of a pipeline.
@@ -80,7 +80,7 @@ impl PipelineTasks {
     }
 
     /// Whether no task reads any of these any more; those that have ended are forgotten.
-    pub fn is_free_of(&self, places: &[TopicPartition]) -> bool {
+    pub fn has_let_go_of(&self, places: &[TopicPartition]) -> bool {
         let mut held = self.held();
         held.tasks
             .retain(|task| !(task.reads_any(places) && task.handle.is_done()));
@@ -142,6 +142,26 @@ impl PipelineTasks {
 
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Assignee for PipelineTasks {
+    fn assigned(&self, places: &[TopicPartition]) -> Vec<TopicPartition> {
+        match self.add(places) {
+            Ok(()) => places.to_vec(),
+            Err(error) => {
+                tracing::error!(pipeline = self.runtime.plan.name, "partitions stay unread: {error}");
+                Vec::new()
+            }
+        }
+    }
+
+    fn revoked(&self, places: &[TopicPartition], lost: bool) {
+        self.remove(places, lost);
+    }
+
+    fn is_free_of(&self, places: &[TopicPartition]) -> bool {
+        self.has_let_go_of(places)
     }
 }
 

@@ -1,0 +1,74 @@
+//! What librdkafka's clients tell: their log lines go where ours go, and their last error can be asked for.
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What went wrong last with the connections of a client, while nothing has worked since.
+#[derive(Clone, Debug, Default)]
+pub struct Trouble(Arc<Mutex<Option<String>>>);
+
+impl Trouble {
+    /// In librdkafka's words; none where nothing did.
+    pub fn last(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Something worked.
+    pub fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What was said, with what went wrong before where that may be the reason.
+    pub fn explain(&self, said: &str) -> String {
+        match self.last() {
+            Some(trouble) if trouble != said => format!("{said} ({trouble})"),
+            _ => said.to_owned(),
+        }
+    }
+
+    fn note(&self, reason: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    }
+}
+
+/// The context of a client that has no callbacks of its own.
+#[derive(Clone, Debug, Default)]
+pub struct Quiet {
+    /// What went wrong last.
+    pub trouble: Trouble,
+}
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        note_error(&self.trouble, &error, reason);
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+/// Writes a line of librdkafka. Lost connections are said by whoever waits for an answer, in words of what is waited
+/// for: here they would be repeated for as long as a broker is away.
+pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!(target: "millstream::kafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if !matches!(facility, "FAIL" | "ERROR" | "REQTMOUT") => {
+            tracing::warn!(target: "millstream::kafka", facility, "{message}");
+        }
+        _ => tracing::debug!(target: "millstream::kafka", facility, "{message}"),
+    }
+}
+
+/// Keeps an error of a client's connections.
+pub(super) fn note_error(trouble: &Trouble, error: &KafkaError, reason: &str) {
+    tracing::debug!(target: "millstream::kafka", %error, "{reason}");
+    trouble.note(reason);
+}
