@@ -52,6 +52,8 @@ pub const STATE_OVERLAY_BYTES_MAX: usize = 256 << 20;
 pub const PURGED_GENERATION_BYTES_MAX: u64 = 64 << 20;
 /// A row of a store, its key left out; of a group, its accumulator.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
+/// A row as JSON in a changelog that others read; a larger one is written as its bytes, which take half of it.
+pub const TABLE_VALUE_BYTES_MAX: usize = 2 << 20;
 /// Keys of one `get`, `put` or `delete` of a guest: a hundred for each row of a batch.
 pub const STATE_KEYS_MAX: u32 = 100_000;
 /// Rows of one `scan` of a guest, which then asks for more.

@@ -14,7 +14,10 @@ mod membership;
 mod partitioner;
 pub mod socket;
 
-pub use block::{BLOCK_HEAD_BYTES, BLOCK_VERSION, Block, BlockBuilder, BlockError, Fetched, FetchedBuilder, LentRecord, RecordTooLarge};
+pub use block::{
+    BLOCK_HEAD_BYTES, BLOCK_VERSION, Block, BlockBuilder, BlockError, Fetched, FetchedBuilder, LentRecord,
+    RecordTooLarge,
+};
 pub use broker::{Broker, OpenBroker, open_broker};
 pub use embedded::{EmbeddedLog, OpenError, Options};
 pub use log::{Assignee, Done, EmbeddedSources, EngineLog, Resume, TaskLog, Watch};

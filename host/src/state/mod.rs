@@ -16,6 +16,7 @@ pub mod read;
 pub mod segment;
 pub mod shape;
 pub mod store;
+pub mod table;
 pub mod typed;
 
 pub use database::{
@@ -31,4 +32,5 @@ pub use read::{CommittedRows, CommittedStore, ReadError};
 pub use segment::Segmenting;
 pub use shape::{ShapeError, StoreShape};
 pub use store::{Backend, StoreError, TaskStore};
+pub use table::{SCHEMA_HEADER, TableBuffers, TableCodec, TableError, TableForm, TableRecord};
 pub use typed::RowReader;
