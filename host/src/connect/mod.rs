@@ -27,6 +27,7 @@ pub use socket::{ServeError, Server, serve, serve_host};
 
 use crate::limits::{GROUP_NAME_BYTES_MAX, OFFSET_METADATA_BYTES_MAX, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::schema::Field;
+use crate::state::TableCodec;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -177,6 +178,8 @@ pub struct Commit {
     pub appends: Vec<Append>,
     /// Where groups go on reading.
     pub offsets: Vec<GroupOffset>,
+    /// Which of the appends are changes of stores: an engine whose topics others read writes those as tables.
+    pub tables: Vec<TableAppend>,
     /// Who commits the offsets, where that is a member of a group: refused if it does not hold the partitions any more.
     pub fence: Option<Fence>,
 }
@@ -191,6 +194,18 @@ impl Commit {
     pub fn bytes(&self) -> usize {
         self.appends.iter().map(|append| append.blocks.bytes()).sum()
     }
+}
+
+/// An append that holds the changes of a store.
+#[derive(Clone, Debug)]
+pub struct TableAppend {
+    /// Its place among the appends.
+    pub append: usize,
+    /// Makes records of the changes.
+    pub codec: Arc<TableCodec>,
+    /// The store has everything that was committed to the partition before this offset, and nothing else comes between that
+    /// and these changes.
+    pub from: u64,
 }
 
 /// Records for the end of one partition.
