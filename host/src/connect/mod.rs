@@ -388,6 +388,21 @@ pub enum LogError {
         /// What was found.
         detail: String,
     },
+    /// A record in a topic that only hosts write to, that none wrote.
+    #[error(
+        "{topic}[{partition}] has a record at offset {offset} that no host wrote: {detail}; take away the right to write to \
+         the topic from others, and begin anew with `millstream reset`"
+    )]
+    Foreign {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// Of the record.
+        offset: u64,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// A commit of more than the log takes at once.
     #[error("a commit of {bytes} bytes is larger than {bytes_max}: commit it in parts")]
     CommitTooLarge {
