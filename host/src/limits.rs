@@ -52,6 +52,25 @@ pub const STATE_OVERLAY_BYTES_MAX: usize = 256 << 20;
 pub const PURGED_GENERATION_BYTES_MAX: u64 = 64 << 20;
 /// A row of a store, its key left out; of a group, its accumulator.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
+/// A row as JSON in a changelog that others read; a larger one is written as its bytes, which take half of it.
+pub const TABLE_VALUE_BYTES_MAX: usize = 2 << 20;
+/// What a changelog in a cluster keeps of a deleted key, after it was first compacted.
+pub const CHANGELOG_DELETES_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A local store that read its changelog last so long ago is made anew, a day before deletes may be gone that it misses.
+pub const LOCAL_STORE_AGE_MAX: Duration = Duration::from_secs(6 * 24 * 3600);
+/// Whoever needs to know all that was written waits so long for a transaction to end: six times what the broker gives one
+/// of ours.
+pub const OPEN_TRANSACTION_TIME_MAX: Duration = Duration::from_secs(60);
+/// Changelogs in a cluster that a host has readers for; each holds one fetch, 4 MiB.
+pub const CHANGELOG_READERS_MAX: usize = 16;
+/// Pieces of changelogs that wait for the tasks that restore from them, 1 MiB each.
+pub const RESTORED_PIECES_MAX: usize = 32;
+/// Changes that a host has just written to a cluster, kept for the flusher.
+pub const RECENT_CHANGES_BYTES_MAX: usize = 64 << 20;
+/// All that is said of the topics of pipelines in one cluster: a hundred thousand of them.
+pub const CATALOG_BYTES_MAX: usize = 64 << 20;
+/// A record in a topic that a pipeline made for itself in a cluster: twice the largest value, for its key and headers.
+pub const KAFKA_MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Keys of one `get`, `put` or `delete` of a guest: a hundred for each row of a batch.
 pub const STATE_KEYS_MAX: u32 = 100_000;
 /// Rows of one `scan` of a guest, which then asks for more.

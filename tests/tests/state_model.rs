@@ -13,7 +13,9 @@ use millstream::connect::{Append, Commit, EmbeddedLog, TopicPartition, TopicSpec
 use millstream::schema::{Field, FieldType, Store};
 use millstream::state::codec::{read_start, write_start};
 use millstream::state::database::KeyRange;
-use millstream::state::{Backend, Changelog, CommittedStore, Flusher, StateDb, StateOptions, StoreShape, TaskStore};
+use millstream::state::{
+    Backend, CaughtUp, Changelog, CommittedStore, Flusher, StateDb, StateOptions, StoreShape, TaskStore, Wake,
+};
 use millstream::window::{StreamTime, Window};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -274,7 +276,13 @@ impl Model {
 
     fn catch_up(&mut self) {
         let first_open = self.first_open();
-        while !self.store().catch_up(first_open).expect("the changelog can be read") {}
+        let wake: Wake = Arc::new(|| ());
+        while self
+            .store()
+            .catch_up(first_open, &wake)
+            .expect("the changelog can be read")
+            != CaughtUp::Done
+        {}
     }
 
     fn tend(&mut self) {

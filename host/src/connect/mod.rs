@@ -27,6 +27,7 @@ pub use socket::{ServeError, Server, serve, serve_host};
 
 use crate::limits::{GROUP_NAME_BYTES_MAX, OFFSET_METADATA_BYTES_MAX, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::schema::Field;
+use crate::state::TableCodec;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -177,6 +178,8 @@ pub struct Commit {
     pub appends: Vec<Append>,
     /// Where groups go on reading.
     pub offsets: Vec<GroupOffset>,
+    /// Which of the appends are changes of stores: an engine whose topics others read writes those as tables.
+    pub tables: Vec<TableAppend>,
     /// Who commits the offsets, where that is a member of a group: refused if it does not hold the partitions any more.
     pub fence: Option<Fence>,
 }
@@ -191,6 +194,18 @@ impl Commit {
     pub fn bytes(&self) -> usize {
         self.appends.iter().map(|append| append.blocks.bytes()).sum()
     }
+}
+
+/// An append that holds the changes of a store.
+#[derive(Clone, Debug)]
+pub struct TableAppend {
+    /// Its place among the appends.
+    pub append: usize,
+    /// Makes records of the changes.
+    pub codec: Arc<TableCodec>,
+    /// The store has everything that was committed to the partition before this offset, and nothing else comes between that
+    /// and these changes.
+    pub from: u64,
 }
 
 /// Records for the end of one partition.
@@ -371,6 +386,21 @@ pub enum LogError {
         /// The next that can, as far as is known.
         resume: u64,
         /// What was found.
+        detail: String,
+    },
+    /// A record in a topic that only hosts write to, that none wrote.
+    #[error(
+        "{topic}[{partition}] has a record at offset {offset} that no host wrote: {detail}; take away the right to write to \
+         the topic from others, and begin anew with `millstream reset`"
+    )]
+    Foreign {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// Of the record.
+        offset: u64,
+        /// What is wrong with it.
         detail: String,
     },
     /// A commit of more than the log takes at once.

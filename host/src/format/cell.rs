@@ -28,6 +28,11 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
+    /// Room for a text.
+    pub fn text(&mut self) -> &mut String {
+        &mut self.text
+    }
+
     /// Lends the text, from here if it has no owner.
     pub fn keep<'c>(&'c mut self, text: Cow<'c, str>) -> &'c str {
         match text {

@@ -46,13 +46,14 @@ mod writer;
 
 use std::fmt;
 
-pub(crate) use self::cell::{write_base64, write_json, write_string};
+pub(crate) use self::cell::{Scratch, read_json, unquote, write_base64, write_json, write_string};
 pub use self::csv::CsvOptions;
 pub use self::csv_file::{CsvFile, CsvFileError};
 pub use self::decode::{DecodeError, Decoded, Decoder, Undecodable};
 pub use self::encode::{EncodeError, Encoded, Encoder, Unencodable};
 pub use self::key_time::{KeyTooLarge, key_and_time_fields, set_key_and_time};
 pub use self::line::{Line, LineError, read_line, write_line};
+pub(crate) use self::scan::{Scanner, validate};
 pub use self::time::{read_time, write_time};
 
 use crate::schema::{FieldType, MappedField, Place};

@@ -46,18 +46,23 @@ pub fn read_start(key: &[u8]) -> Option<(i64, &[u8])> {
 /// Appends the key, or its first cells where `fields` are fewer than the key's, that stands in a row of a table.
 pub fn write_key(fields: &[Field], table: &Table, row: usize, out: &mut Vec<u8>) {
     for (field, column) in fields.iter().zip(&table.columns) {
-        match column.cell(field.field_type, row) {
-            Cell::Null => {}
-            Cell::Boolean(value) => out.push(u8::from(value)),
-            Cell::Integer(value) | Cell::Time(value) => out.extend_from_slice(&encode_time(value)),
-            Cell::Float(value) => {
-                let bits = value.to_bits();
-                let ordered = if bits & SIGN == 0 { bits | SIGN } else { !bits };
-                out.extend_from_slice(&ordered.to_be_bytes());
-            }
-            Cell::Text(value) | Cell::Json(value) => write_escaped(value.as_bytes(), out),
-            Cell::Bytes(value) => write_escaped(value, out),
+        write_key_cell(column.cell(field.field_type, row), out);
+    }
+}
+
+/// Appends a cell of a key.
+pub(super) fn write_key_cell(cell: Cell<'_>, out: &mut Vec<u8>) {
+    match cell {
+        Cell::Null => {}
+        Cell::Boolean(value) => out.push(u8::from(value)),
+        Cell::Integer(value) | Cell::Time(value) => out.extend_from_slice(&encode_time(value)),
+        Cell::Float(value) => {
+            let bits = value.to_bits();
+            let ordered = if bits & SIGN == 0 { bits | SIGN } else { !bits };
+            out.extend_from_slice(&ordered.to_be_bytes());
         }
+        Cell::Text(value) | Cell::Json(value) => write_escaped(value.as_bytes(), out),
+        Cell::Bytes(value) => write_escaped(value, out),
     }
 }
 
@@ -75,40 +80,42 @@ fn write_escaped(mut value: &[u8], out: &mut Vec<u8>) {
 pub fn read_key(fields: &[Field], mut key: &[u8], row: usize, columns: &mut [Column]) -> bool {
     let mut text = Vec::new();
     for (field, column) in fields.iter().zip(columns) {
-        let cell = match field.field_type {
-            FieldType::Boolean => match key.split_off_first() {
-                Some(&value) if value < 2 => Cell::Boolean(value == 1),
-                _ => return false,
-            },
-            FieldType::Text | FieldType::Bytes | FieldType::Json => {
-                text.clear();
-                if !read_escaped(&mut key, &mut text) {
-                    return false;
-                }
-                match cell_of_bytes(field.field_type, &text) {
-                    Some(cell) => cell,
-                    None => return false,
-                }
-            }
-            number => {
-                let Some((bytes, rest)) = key.split_first_chunk::<8>() else {
-                    return false;
-                };
-                key = rest;
-                let ordered = u64::from_be_bytes(*bytes);
-                match number {
-                    FieldType::Float => {
-                        let bits = if ordered & SIGN == 0 { !ordered } else { ordered ^ SIGN };
-                        Cell::Float(f64::from_bits(bits))
-                    }
-                    FieldType::Time => Cell::Time((ordered ^ SIGN) as i64),
-                    _ => Cell::Integer((ordered ^ SIGN) as i64),
-                }
-            }
+        let Some(cell) = read_key_cell(field.field_type, &mut key, &mut text) else {
+            return false;
         };
         column.push(field.field_type, row, cell);
     }
     key.is_empty()
+}
+
+/// Takes the next cell of a key; `text` holds it where it does not stand there as it is.
+pub(super) fn read_key_cell<'c>(field_type: FieldType, key: &mut &[u8], text: &'c mut Vec<u8>) -> Option<Cell<'c>> {
+    Some(match field_type {
+        FieldType::Boolean => match key.split_off_first() {
+            Some(&value) if value < 2 => Cell::Boolean(value == 1),
+            _ => return None,
+        },
+        FieldType::Text | FieldType::Bytes | FieldType::Json => {
+            text.clear();
+            if !read_escaped(key, text) {
+                return None;
+            }
+            return cell_of_bytes(field_type, text);
+        }
+        number => {
+            let (bytes, rest) = key.split_first_chunk::<8>()?;
+            *key = rest;
+            let ordered = u64::from_be_bytes(*bytes);
+            match number {
+                FieldType::Float => {
+                    let bits = if ordered & SIGN == 0 { !ordered } else { ordered ^ SIGN };
+                    Cell::Float(f64::from_bits(bits))
+                }
+                FieldType::Time => Cell::Time((ordered ^ SIGN) as i64),
+                _ => Cell::Integer((ordered ^ SIGN) as i64),
+            }
+        }
+    })
 }
 
 fn read_escaped(key: &mut &[u8], out: &mut Vec<u8>) -> bool {
@@ -135,21 +142,30 @@ fn cell_of_bytes(field_type: FieldType, bytes: &[u8]) -> Option<Cell<'_>> {
 
 /// Appends a row of a table as the bytes that are kept.
 pub fn write_row(schema: u32, timestamp_ms: i64, fields: &[Field], table: &Table, row: usize, out: &mut Vec<u8>) {
+    write_row_head(schema, timestamp_ms, out);
+    for (field, column) in fields.iter().zip(&table.columns) {
+        write_row_cell(field, column.cell(field.field_type, row), out);
+    }
+}
+
+/// Appends what stands before the cells of a row.
+pub(super) fn write_row_head(schema: u32, timestamp_ms: i64, out: &mut Vec<u8>) {
     write_varint(out, schema.into());
     out.extend_from_slice(&timestamp_ms.to_le_bytes());
-    for (field, column) in fields.iter().zip(&table.columns) {
-        let cell = column.cell(field.field_type, row);
-        if field.optional {
-            out.push(u8::from(cell != Cell::Null));
-        }
-        match cell {
-            Cell::Null => {}
-            Cell::Boolean(value) => out.push(u8::from(value)),
-            Cell::Integer(value) | Cell::Time(value) => out.extend_from_slice(&value.to_le_bytes()),
-            Cell::Float(value) => out.extend_from_slice(&value.to_le_bytes()),
-            Cell::Text(value) | Cell::Json(value) => write_bytes(value.as_bytes(), out),
-            Cell::Bytes(value) => write_bytes(value, out),
-        }
+}
+
+/// Appends a cell of a row.
+pub(super) fn write_row_cell(field: &Field, cell: Cell<'_>, out: &mut Vec<u8>) {
+    if field.optional {
+        out.push(u8::from(cell != Cell::Null));
+    }
+    match cell {
+        Cell::Null => {}
+        Cell::Boolean(value) => out.push(u8::from(value)),
+        Cell::Integer(value) | Cell::Time(value) => out.extend_from_slice(&value.to_le_bytes()),
+        Cell::Float(value) => out.extend_from_slice(&value.to_le_bytes()),
+        Cell::Text(value) | Cell::Json(value) => write_bytes(value.as_bytes(), out),
+        Cell::Bytes(value) => write_bytes(value, out),
     }
 }
 
@@ -184,6 +200,18 @@ impl<'a> RowRef<'a> {
     pub fn cells<'f>(self, fields: &'f [Field]) -> impl Iterator<Item = Cell<'a>> + use<'a, 'f> {
         let mut rest = self.cells;
         fields.iter().map_while(move |field| read_cell(field, &mut rest))
+    }
+
+    /// Shows its cells, of the fields of its schema; whether it is such a row.
+    pub(super) fn each<'f>(self, fields: &'f [Field], mut visit: impl FnMut(&'f Field, Cell<'a>)) -> bool {
+        let mut rest = self.cells;
+        for field in fields {
+            let Some(cell) = read_cell(field, &mut rest) else {
+                return false;
+            };
+            visit(field, cell);
+        }
+        rest.is_empty()
     }
 
     /// Appends its cells as row `row` of columns, which has the fields that it was written with; whether it is such a row.

@@ -10,6 +10,7 @@
 //!
 //! One thread writes at a time; any number read meanwhile.
 
+mod age;
 mod engine;
 mod error;
 mod folder;

@@ -35,6 +35,8 @@ pub struct FlushJob {
     pub segmenting: Segmenting,
     /// Rows from before this time are past: they are not written, and segments that end before it are dropped.
     pub before_ms: Option<i64>,
+    /// Since when, by the wall clock, the store misses nothing that was deleted; to be noted, where somebody has to know.
+    pub as_of_ms: Option<i64>,
     /// Called with the outcome, on the flusher's thread: it must not wait.
     pub done: Box<dyn FnOnce(Result<Flushed, FlushError>) + Send>,
 }
@@ -189,6 +191,9 @@ impl Shared {
             let up_to = piece.next_offset();
             let rows = piece.rows(tp, job.segmenting, job.before_ms)?;
             self.db.apply(&tp.topic, tp.partition, job.segmenting, &rows, up_to)?;
+            if let Some(as_of_ms) = job.as_of_ms {
+                self.db.note_as_of(&tp.topic, tp.partition, as_of_ms)?;
+            }
             flushed.records += piece.records();
             flushed.rows += rows.len() as u64;
             flushed.up_to = up_to;

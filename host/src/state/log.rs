@@ -2,6 +2,10 @@
 
 use crate::connect::{Commit, CommitError, EmbeddedLog, Fetched, GroupOffset, LogError, Position, TopicPartition};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Called when it is worth asking again, from any thread: it must not wait.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// A log with changelogs in it. All calls wait.
 pub trait Changelog: Send + Sync {
@@ -12,7 +16,8 @@ pub trait Changelog: Send + Sync {
     /// Where partition or offset are not there, and where what is stored is not what was written.
     fn fetch(&self, tp: &TopicPartition, from: u64, bytes_max: usize) -> Result<Fetched, LogError>;
 
-    /// The offset of the first record that is still there, and the one behind the last.
+    /// The offset of the first record that is still there, and the one behind the last. Whatever is on its way to become
+    /// committed, or not, is so before it answers.
     ///
     /// # Errors
     /// Where it is not there.
@@ -23,6 +28,37 @@ pub trait Changelog: Send + Sync {
     /// # Errors
     /// The log keeps more than it needs to, no more than that.
     fn mark(&self, pipeline: &Arc<str>, tp: &TopicPartition, up_to: u64) -> Result<(), MarkError>;
+
+    /// As [`Changelog::ends`] for those who must not wait: `None` where the answer is on its way, and `wake` tells when it
+    /// is there.
+    ///
+    /// # Errors
+    /// As there.
+    fn ends_soon(&self, tp: &TopicPartition, wake: &Wake) -> Result<Option<(u64, u64)>, LogError> {
+        let _ = wake;
+        self.ends(tp).map(Some)
+    }
+
+    /// As [`Changelog::fetch`] for those who must not wait. One reader of a partition at a time has an answer on its way.
+    ///
+    /// # Errors
+    /// As there.
+    fn fetch_soon(
+        &self,
+        tp: &TopicPartition,
+        from: u64,
+        bytes_max: usize,
+        wake: &Wake,
+    ) -> Result<Option<Fetched>, LogError> {
+        let _ = wake;
+        self.fetch(tp, from, bytes_max).map(Some)
+    }
+
+    /// Where a changelog keeps the last change of each key by itself: for how long it keeps what was deleted. A local
+    /// store that is behind for longer may miss that, and is made anew. `None` where what [`Changelog::mark`] says may go.
+    fn deletes_stay(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Why a mark was not noted.

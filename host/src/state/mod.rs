@@ -16,6 +16,7 @@ pub mod read;
 pub mod segment;
 pub mod shape;
 pub mod store;
+pub mod table;
 pub mod typed;
 
 pub use database::{
@@ -24,11 +25,12 @@ pub use database::{
 pub use flush::{FlushError, FlushJob, Flushed, Flusher};
 pub use hot::{Cold, ColdError, Hot, KeyedRow, WindowCursor, Windowing};
 pub use local::{LocalState, STATE_FOLDER, StateFolder};
-pub use log::{Changelog, MarkError};
+pub use log::{Changelog, MarkError, Wake};
 pub use notes::has_kept;
 pub use query::{FoundRow, KeyFilter, QueryError, RowQuery, StateAccess, StoreSize};
 pub use read::{CommittedRows, CommittedStore, ReadError};
 pub use segment::Segmenting;
 pub use shape::{ShapeError, StoreShape};
-pub use store::{Backend, StoreError, TaskStore};
+pub use store::{Backend, CaughtUp, StoreError, TaskStore};
+pub use table::{SCHEMA_HEADER, TableBuffers, TableCodec, TableError, TableForm, TableRecord};
 pub use typed::RowReader;

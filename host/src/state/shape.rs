@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::codec::RowRef;
 use super::hot::Windowing;
 use super::segment::Segmenting;
+use super::table::{TableCodec, TableForm};
 use crate::connect::{StoreSchema, TopicRole};
 use crate::schema::{Carried, Field, FieldType, Store};
 use crate::table::{Cell, Column, Table};
@@ -34,6 +35,9 @@ pub struct StoreShape {
     schemas: Vec<StoreSchema>,
     /// For each schema but the last how its rows are read.
     earlier: Vec<Vec<From>>,
+    /// How its changes are written where others read them, and what writes them so, once its schemas are known.
+    form: TableForm,
+    table: Option<Arc<TableCodec>>,
 }
 
 /// Where a cell of an earlier row comes from.
@@ -129,6 +133,8 @@ impl StoreShape {
             carry_over: store.carry_over.clone(),
             schemas: Vec::new(),
             earlier: Vec::new(),
+            form: TableForm::default(),
+            table: None,
         }
     }
 
@@ -157,6 +163,8 @@ impl StoreShape {
             carry_over: Vec::new(),
             schemas: Vec::new(),
             earlier: Vec::new(),
+            form: TableForm::default(),
+            table: None,
         }
     }
 
@@ -165,6 +173,18 @@ impl StoreShape {
     pub fn by(mut self, key: Option<&str>) -> StoreShape {
         self.by = key.map(str::to_owned);
         self
+    }
+
+    /// With changes that are written so where others read them.
+    #[must_use]
+    pub fn written(mut self, form: TableForm) -> StoreShape {
+        self.form = form;
+        self
+    }
+
+    /// What makes records of its changes; none before it has joined its changelog.
+    pub fn table(&self) -> Option<&Arc<TableCodec>> {
+        self.table.as_ref()
     }
 
     /// How the store is cut in time: in halves of what is alive at once, so that three or four segments are.
@@ -251,6 +271,7 @@ impl StoreShape {
             self.earlier.push(read.ok_or_else(|| self.other_fields(schema))?);
         }
         self.schemas = schemas.clone();
+        self.table = TableCodec::of_schemas(&schemas, self.form).map(Arc::new);
         Ok(TopicRole::Changelog {
             pipeline: self.pipeline.to_string(),
             stage: stage.to_owned(),

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use super::database::{KeyRange, StateDb, StateError};
 use super::flush::{FlushError, FlushJob, Flushed, Flusher};
 use super::hot::{Cold, ColdError, Hot, KeyedRow, WindowCursor, Windowing};
-use super::log::Changelog;
+use super::log::{Changelog, Wake};
 use super::shape::StoreShape;
-use crate::connect::{BlockBuilder, LogError, TopicPartition};
+use crate::connect::{BlockBuilder, Fetched, LogError, TopicPartition};
 use crate::crash::crash_point;
 use crate::limits::{BATCH_BYTES_MAX, STATE_FLUSH_INTERVAL, StoreBounds};
-use crate::record::RecordRef;
+use crate::record::{RecordRef, now_ms};
 use crate::window::StreamTime;
 
 /// What all tasks of a host keep their state with.
@@ -38,6 +38,10 @@ pub struct TaskStore {
     backend: Backend,
     /// The changelog up to here is in `hot` or in the local store.
     applied: u64,
+    catching_up: CatchingUp,
+    /// Where its rows are kept in the changelog itself: since when it misses nothing that was deleted, by the wall clock;
+    /// none before it was caught up for the first time.
+    as_of_ms: Option<i64>,
     /// The changelog up to here is in the local store.
     flushed: u64,
     /// Commits behind `flushed`: their numbers in `hot`, and where the changelog ended after them.
@@ -50,6 +54,33 @@ pub struct TaskStore {
     /// Why the last flush failed.
     flush_error: Option<String>,
 }
+
+/// How far a store is in catching up with its changelog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CatchingUp {
+    /// It was opened, and its changelog was not looked at.
+    Opened,
+    /// What is in the local store has to go: the changelog has what is right.
+    Clearing,
+    /// It was caught up before, and is to be again.
+    Again,
+    /// So far there are records to read.
+    To(u64),
+}
+
+/// What a turn of catching up came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaughtUp {
+    /// The store has everything that its changelog has.
+    Done,
+    /// There is more to do.
+    More,
+    /// The changelog does not answer at once; it wakes whoever asked.
+    Waits,
+}
+
+/// Rows of a local store that are removed in one turn.
+const CLEAR_ROWS: usize = 20_000;
 
 type FlushOutcome = Arc<Mutex<Option<Result<Flushed, FlushError>>>>;
 
@@ -74,23 +105,18 @@ pub enum StoreError {
     },
     /// Rows are neither in the changelog nor in the local store.
     #[error(
-        "the store {label:?} has lost rows: its local store has the changelog up to offset {flushed}, and {changelog} \
-         goes from {first} to {next}; restore the data folder from a copy, or begin anew with `millstream reset {pipeline}`"
+        "the store {:?} has lost rows: its local store has the changelog up to offset {}, and {} goes from {} to {}; restore \
+         the data folder from a copy, or begin anew with `millstream reset {}`",
+        .0.label, .0.flushed, .0.changelog, .0.first, .0.next, .0.pipeline
     )]
-    Lost {
-        /// The store.
-        label: String,
-        /// The pipeline.
-        pipeline: String,
-        /// The changelog.
-        changelog: TopicPartition,
-        /// How far the local store has it.
-        flushed: u64,
-        /// Its first record.
-        first: u64,
-        /// Behind its last.
-        next: u64,
-    },
+    Lost(Box<Lost>),
+    /// A changelog that keeps itself has less than was written to it.
+    #[error(
+        "the store {:?} has lost rows: somebody deleted records of {}, or made it anew: it goes from offset {} to {}, and \
+         the local store has it up to {}; restore the topic from a copy, or begin anew with `millstream reset {}`",
+        .0.label, .0.changelog, .0.first, .0.next, .0.flushed, .0.pipeline
+    )]
+    Truncated(Box<Lost>),
     /// The changelog has a record that no store wrote.
     #[error("the store {label:?}: {changelog} has a record without a key at offset {offset}, which no store wrote")]
     NoKey {
@@ -103,6 +129,23 @@ pub enum StoreError {
     },
 }
 
+/// A store and a changelog that do not fit together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The store.
+    pub label: String,
+    /// The pipeline.
+    pub pipeline: String,
+    /// The changelog.
+    pub changelog: TopicPartition,
+    /// How far the local store has it.
+    pub flushed: u64,
+    /// Its first record.
+    pub first: u64,
+    /// Behind its last.
+    pub next: u64,
+}
+
 impl StoreError {
     /// Whether waiting may help.
     pub fn passes(&self) -> bool {
@@ -111,7 +154,7 @@ impl StoreError {
             StoreError::State { source, .. } => {
                 matches!(source, StateError::Unavailable { .. } | StateError::DiskFull { .. })
             }
-            StoreError::Lost { .. } | StoreError::NoKey { .. } => false,
+            StoreError::Lost(_) | StoreError::Truncated(_) | StoreError::NoKey { .. } => false,
         }
     }
 }
@@ -128,31 +171,20 @@ impl TaskStore {
             label: shape.label.clone(),
             source,
         })?;
-        let (first, next) = backend.log.ends(&place).map_err(|source| StoreError::Log {
-            label: shape.label.clone(),
-            source,
-        })?;
         let applied = flushed.unwrap_or(0);
-        if applied < first || applied > next {
-            return Err(StoreError::Lost {
-                label: shape.label.clone(),
-                pipeline: shape.pipeline.to_string(),
-                changelog: place,
-                flushed: applied,
-                first,
-                next,
-            });
-        }
+        let is_purged = backend.log.deletes_stay().is_none();
         let disk = OnDisk {
             db: backend.db.clone(),
             place,
         };
-        Ok(TaskStore {
+        let mut store = TaskStore {
             hot: Hot::new(shape.windowing, shape.ordered, flushed.is_none()),
             shape,
             disk,
             backend,
             applied,
+            catching_up: CatchingUp::Opened,
+            as_of_ms: None,
             flushed: applied,
             commits: VecDeque::new(),
             unflushed_bytes: 0,
@@ -160,6 +192,50 @@ impl TaskStore {
             flushing: None,
             flush_retry_at: None,
             flush_error: None,
+        };
+        if is_purged {
+            let (first, next) = store
+                .backend
+                .log
+                .ends(&store.disk.place)
+                .map_err(|source| store.log_error(source))?;
+            store.check_ends(first, next)?;
+            store.catching_up = CatchingUp::Again;
+        }
+        Ok(store)
+    }
+
+    fn log_error(&self, source: LogError) -> StoreError {
+        StoreError::Log {
+            label: self.shape.label.clone(),
+            source,
+        }
+    }
+
+    fn state_error(&self, source: StateError) -> StoreError {
+        StoreError::State {
+            label: self.shape.label.clone(),
+            source,
+        }
+    }
+
+    /// Whether what it has and what the changelog has fit together.
+    fn check_ends(&self, first: u64, next: u64) -> Result<(), StoreError> {
+        if (first..=next).contains(&self.applied) {
+            return Ok(());
+        }
+        let lost = Lost {
+            label: self.shape.label.clone(),
+            pipeline: self.shape.pipeline.to_string(),
+            changelog: self.disk.place.clone(),
+            flushed: self.applied,
+            first,
+            next,
+        };
+        Err(if self.backend.log.deletes_stay().is_some() {
+            StoreError::Truncated(Box::new(lost))
+        } else {
+            StoreError::Lost(Box::new(lost))
         })
     }
 
@@ -169,26 +245,60 @@ impl TaskStore {
     }
 
     /// Reads some of what the changelog has and the store has not: at a start, and where it is not known whether a commit
-    /// became true. Nothing may be pending. Rows of windows that start before `first_open` are closed. Returns whether
-    /// there is no more.
+    /// became true. Nothing may be pending. Rows of windows that start before `first_open` are closed. `wake` is called
+    /// when there is more after it had to wait.
     ///
     /// # Errors
     /// Where the changelog cannot be read, or is not what a store wrote.
-    pub fn catch_up(&mut self, first_open: i64) -> Result<bool, StoreError> {
-        let place = &self.disk.place;
-        let fetched = self.backend.log.fetch(place, self.applied, BATCH_BYTES_MAX);
-        let fetched = fetched.map_err(|source| StoreError::Log {
-            label: self.shape.label.clone(),
-            source,
-        })?;
-        if fetched.is_empty() {
-            return Ok(true);
+    pub fn catch_up(&mut self, first_open: i64, wake: &Wake) -> Result<CaughtUp, StoreError> {
+        let to = match self.catching_up {
+            CatchingUp::To(to) => to,
+            CatchingUp::Clearing => return self.clear(),
+            CatchingUp::Opened | CatchingUp::Again => {
+                let ends = self.backend.log.ends_soon(&self.disk.place, wake);
+                let Some((first, next)) = ends.map_err(|source| self.log_error(source))? else {
+                    return Ok(CaughtUp::Waits);
+                };
+                self.check_ends(first, next)?;
+                if self.catching_up == CatchingUp::Opened && self.is_outdated()? {
+                    self.catching_up = CatchingUp::Clearing;
+                    return Ok(CaughtUp::More);
+                }
+                self.catching_up = CatchingUp::To(next);
+                next
+            }
+        };
+        if self.applied >= to {
+            self.note_caught_up();
+            return Ok(CaughtUp::Done);
         }
+        let fetched = self
+            .backend
+            .log
+            .fetch_soon(&self.disk.place, self.applied, BATCH_BYTES_MAX, wake);
+        let Some(fetched) = fetched.map_err(|source| self.log_error(source))? else {
+            return Ok(CaughtUp::Waits);
+        };
+        if fetched.next_offset() == self.applied {
+            self.note_caught_up();
+            return Ok(CaughtUp::Done);
+        }
+        self.replay(&fetched, first_open)?;
+        crash_point("state-replayed");
+        Ok(CaughtUp::More)
+    }
+
+    fn note_caught_up(&mut self) {
+        self.catching_up = CatchingUp::Again;
+        self.as_of_ms = Some(now_ms());
+    }
+
+    fn replay(&mut self, fetched: &Fetched, first_open: i64) -> Result<(), StoreError> {
         for record in fetched.records() {
             let Some(key) = record.key else {
                 return Err(StoreError::NoKey {
                     label: self.shape.label.clone(),
-                    changelog: place.clone(),
+                    changelog: self.disk.place.clone(),
                     offset: record.offset,
                 });
             };
@@ -198,10 +308,60 @@ impl TaskStore {
                 self.hot.replay(key, record.value);
             }
         }
-        let (next, bytes) = (fetched.next_offset(), fetched.block_bytes());
-        self.note_commit(next, bytes as u64);
-        crash_point("state-replayed");
-        Ok(false)
+        if fetched.is_empty() {
+            // What was there became nothing.
+            self.applied = fetched.next_offset();
+        } else {
+            self.note_commit(fetched.next_offset(), fetched.block_bytes() as u64);
+        }
+        Ok(())
+    }
+
+    /// Whether the local store may have rows that were deleted since, by a change that the changelog has no more.
+    fn is_outdated(&mut self) -> Result<bool, StoreError> {
+        let Some(deletes_stay) = self.backend.log.deletes_stay() else {
+            return Ok(false);
+        };
+        let TopicPartition { topic, partition } = &self.disk.place;
+        let as_of_ms = self
+            .backend
+            .db
+            .as_of(topic, *partition)
+            .map_err(|source| self.state_error(source))?;
+        let now_ms = now_ms();
+        let stays_ms = i64::try_from(deletes_stay.as_millis()).unwrap_or(i64::MAX);
+        // What was noted in the future was noted by a clock that is not to be trusted.
+        let is_fresh = as_of_ms.is_some_and(|as_of_ms| as_of_ms <= now_ms && now_ms - as_of_ms < stays_ms);
+        self.as_of_ms = Some(as_of_ms.filter(|_| is_fresh).unwrap_or(now_ms));
+        if is_fresh {
+            return Ok(false);
+        }
+        let rows = self
+            .disk
+            .range(Bound::Unbounded, 1)
+            .map_err(|error| self.unreadable(error))?;
+        if self.applied == 0 && rows.is_empty() {
+            return Ok(false);
+        }
+        tracing::warn!(
+            store = self.shape.label,
+            changelog = %self.disk.place,
+            "the local store is older than deleted rows stay in the changelog: it is made anew from there"
+        );
+        Ok(true)
+    }
+
+    /// Removes some of what is in the local store, where the changelog has what is right.
+    fn clear(&mut self) -> Result<CaughtUp, StoreError> {
+        let TopicPartition { topic, partition } = &self.disk.place;
+        let cleared = self.backend.db.clear(topic, *partition, CLEAR_ROWS);
+        if cleared.map_err(|source| self.state_error(source))? {
+            self.hot = Hot::new(self.shape.windowing, self.shape.ordered, true);
+            self.applied = 0;
+            self.flushed = 0;
+            self.catching_up = CatchingUp::Again;
+        }
+        Ok(CaughtUp::More)
     }
 
     /// Records that are behind what is in the store.
@@ -346,6 +506,11 @@ impl TaskStore {
         (!blocks.is_empty()).then_some(blocks)
     }
 
+    /// Everything that the changelog has before this offset is in it.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
     /// Where its changes are written.
     pub fn changelog(&self) -> &TopicPartition {
         &self.disk.place
@@ -353,8 +518,9 @@ impl TaskStore {
 
     /// The commit is true: its changes begin at `base_offset` of the changelog, and are so many.
     pub fn committed(&mut self, base_offset: u64, records: u64, bytes: u64) {
-        debug_assert_eq!(
-            base_offset, self.applied,
+        // Between two commits there may be offsets without a record, as transactions leave them.
+        debug_assert!(
+            base_offset >= self.applied,
             "a task is the only one that writes its changelog"
         );
         self.note_commit(base_offset + records, bytes);
@@ -378,6 +544,9 @@ impl TaskStore {
 
     /// The commit failed, or the task goes back to the last one.
     pub fn abort(&mut self) {
+        if let CatchingUp::To(_) = self.catching_up {
+            self.catching_up = CatchingUp::Again;
+        }
         self.hot.abort();
     }
 
@@ -458,6 +627,7 @@ impl TaskStore {
             to: self.applied,
             segmenting: self.shape.segmenting(),
             before_ms,
+            as_of_ms: self.as_of_now(),
             done: Box::new(move |result| {
                 *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
                 wake();
@@ -470,6 +640,15 @@ impl TaskStore {
             self.flush_retry_at = None;
         } else {
             self.flush_retry_at = Some(Instant::now() + FLUSH_RETRY_TIME);
+        }
+    }
+
+    /// Since when what is flushed now misses nothing that was deleted; none where nobody has to know.
+    fn as_of_now(&self) -> Option<i64> {
+        self.backend.log.deletes_stay()?;
+        match self.catching_up {
+            CatchingUp::Again => Some(now_ms()),
+            _ => self.as_of_ms,
         }
     }
 

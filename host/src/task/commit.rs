@@ -8,7 +8,7 @@ use super::pass::PassError;
 use super::scheduler::Next;
 use super::state::StageState;
 use super::task::{Task, TaskError};
-use crate::connect::{Append, Commit, CommitError, Committed, GroupOffset};
+use crate::connect::{Append, Commit, CommitError, Committed, GroupOffset, TableAppend};
 use crate::crash::crash_point;
 use crate::state::notes::Notes;
 
@@ -51,7 +51,7 @@ impl Task {
             Err(down) => return self.retreat(&down.to_string()),
         }
         let mut appends = self.effects.take();
-        let mut changes = Vec::new();
+        let (mut changes, mut tables) = (Vec::new(), Vec::new());
         for (stage, state) in self.machinery.state.iter().enumerate() {
             let Some(state) = state else { continue };
             let now = state.progress.now;
@@ -65,6 +65,11 @@ impl Task {
                     bytes: blocks.bytes() as u64,
                 });
                 let place = kept.changelog();
+                tables.extend(kept.shape().table().map(|codec| TableAppend {
+                    append: appends.len(),
+                    codec: codec.clone(),
+                    from: kept.applied(),
+                }));
                 appends.push(Append {
                     topic: place.topic.clone(),
                     partition: place.partition,
@@ -75,6 +80,7 @@ impl Task {
         let commit = Commit {
             appends,
             offsets: self.offsets(),
+            tables,
             ..Commit::default()
         };
         let outcome: Arc<Mutex<Option<Result<Committed, CommitError>>>> = Arc::default();

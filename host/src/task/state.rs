@@ -8,7 +8,7 @@ use crate::limits::{KEY_BYTES_MAX, ROW_BYTES_MAX};
 use crate::pipeline::PlannedStage;
 use crate::state::codec::{read_key, write_key, write_row};
 use crate::state::notes::{Closed, Notes, Progress, first_open};
-use crate::state::{Backend, ColdError, StoreError, StoreShape, TaskStore, Windowing};
+use crate::state::{Backend, CaughtUp, ColdError, StoreError, StoreShape, TaskStore, Wake, Windowing};
 use crate::table::{Column, Table};
 use crate::window::{Emit, Late, StreamTime, Window};
 
@@ -151,18 +151,19 @@ impl StageState {
         Ok(next.map(|start| window.closes_at(start)))
     }
 
-    /// Brings the stores up to their changelogs, some of it. Returns whether there is no more.
+    /// Brings the stores up to their changelogs, some of it. `wake` is called when there is more after it had to wait.
     ///
     /// # Errors
     /// Where a changelog cannot be read, or is not what a store wrote.
-    pub fn catch_up(&mut self) -> Result<bool, StoreError> {
+    pub fn catch_up(&mut self, wake: &Wake) -> Result<CaughtUp, StoreError> {
         let first_open = self.first_open_committed();
         for store in &mut self.stores().stores {
-            if !store.catch_up(first_open)? {
-                return Ok(false);
+            match store.catch_up(first_open, wake)? {
+                CaughtUp::Done => {}
+                not_yet => return Ok(not_yet),
             }
         }
-        Ok(true)
+        Ok(CaughtUp::Done)
     }
 
     /// Moves stream time.

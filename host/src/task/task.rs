@@ -18,8 +18,8 @@ use super::scheduler::{Next, Turn, Waker};
 use super::state::StageState;
 use crate::connect::{LogError, Resume, TaskLog, TopicPartition, Watch};
 use crate::limits::BATCH_BYTES_MAX;
-use crate::state::StoreError;
 use crate::state::notes::Notes;
+use crate::state::{CaughtUp, StoreError, Wake};
 
 /// First wait after a failed commit or start of a stage; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -200,11 +200,14 @@ impl Task {
 
     /// Brings the stores up to their changelogs, some of it a turn.
     fn catch_up(&mut self) -> Result<Next, TaskError> {
+        let waker = self.waker.clone();
+        let wake: Wake = Arc::new(move || waker.wake());
         for state in self.machinery.state.iter_mut().flatten() {
-            if !state.catch_up()? {
+            let caught_up = state.catch_up(&wake)?;
+            if caught_up != CaughtUp::Done {
                 return Ok(match self.tend(Instant::now()) {
                     Some(why) => self.pause(&why),
-                    None if self.is_over() => Next::Wait(self.tend_at),
+                    None if caught_up == CaughtUp::Waits || self.is_over() => Next::Wait(self.tend_at),
                     None => Next::Ready,
                 });
             }

@@ -1,18 +1,26 @@
 //! Kafka as the engine: topics, groups and transactions of a cluster. The only place that names rdkafka.
 //!
 //! [`KafkaLog`] is what commands and hosts ask of a cluster. A host's [`KafkaCluster`] runs pipelines on it: each is a
-//! [`Member`] of its group, reads its partitions through queues of their own, and commits through [`Transactions`].
+//! [`Member`] of its group, reads its partitions through queues of their own, and commits through [`Transactions`]. What
+//! pipelines keep for themselves has a [`Catalog`], and stores have [`KafkaChangelogs`].
 
+mod catalog;
+mod changelog;
 mod cluster;
 mod context;
 mod errors;
 mod log;
 mod member;
 mod native;
+mod reader;
+mod recent;
+mod restorer;
 mod settings;
 mod sources;
 mod transactions;
 
+pub use catalog::{CATALOG_TOPIC, Catalog};
+pub use changelog::{KafkaChangelogs, changelog_settings};
 pub use cluster::{ClusterError, KafkaCluster};
 pub use context::Trouble;
 pub use log::KafkaLog;

@@ -329,7 +329,7 @@ fn status(error: &LogError) -> StatusCode {
         LogError::TopicExists { .. } | LogError::GroupInUse { .. } | LogError::Fenced { .. } => StatusCode::CONFLICT,
         LogError::OffsetOutOfRange { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
         LogError::CommitTooLarge { .. } | LogError::MetadataTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        LogError::Damaged { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        LogError::Damaged { .. } | LogError::Foreign { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         LogError::Unavailable { .. } | LogError::Closed => StatusCode::SERVICE_UNAVAILABLE,
         LogError::InvalidTopic { .. } | LogError::InvalidGroup { .. } | LogError::Holder { .. } => {
             StatusCode::BAD_REQUEST

@@ -75,6 +75,7 @@ pub(super) fn decode_commit(mut body: &[u8]) -> Result<Commit, String> {
         appends,
         offsets: head.offsets,
         fence: head.fence,
+        ..Commit::default()
     })
 }
 

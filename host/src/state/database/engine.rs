@@ -8,6 +8,7 @@
 //!   store                     "s" changelog                           id (u64, little-endian), segmenting
 //!   keyspace of rows          "k" id (u64) [segment (time)]           nothing
 //!   flushed offset            "f" id (u64) partition (u32)            u64, little-endian
+//!   misses no delete since     "t" id (u64) partition (u32)            time, little-endian
 //! keyspace "data/ID[/START]"  partition (u32) key                     row; of a store by row time empty where deleted
 //! ```
 //!
@@ -239,6 +240,8 @@ fn load(db: Database, meta: Keyspace) -> Result<Engine, OpenFailure> {
                 let partition = u32::from_be_bytes(partition.try_into().map_err(|_| bad())?);
                 flushed.push((u64::from_be_bytes(*id), partition, u64_le(&value).ok_or_else(bad)?));
             }
+            // Read where it is asked for.
+            b't' => {}
             _ => return Err(bad()),
         }
     }
@@ -343,6 +346,10 @@ fn decode_keyspace_key(rest: &[u8]) -> Option<(u64, Option<i64>)> {
 
 pub(super) fn flushed_key(id: u64, partition: u32) -> Vec<u8> {
     [&b"f"[..], &id.to_be_bytes(), &partition.to_be_bytes()].concat()
+}
+
+pub(super) fn as_of_key(id: u64, partition: u32) -> Vec<u8> {
+    [&b"t"[..], &id.to_be_bytes(), &partition.to_be_bytes()].concat()
 }
 
 pub(super) fn u64_le(bytes: &[u8]) -> Option<u64> {

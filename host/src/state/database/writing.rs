@@ -1,6 +1,6 @@
 //! Writing rows, and dropping them by the segment.
 
-use super::engine::{Engine, encode_store, flushed_key, keyspace_key, store_key};
+use super::engine::{Engine, as_of_key, encode_store, flushed_key, keyspace_key, store_key};
 use super::error::{Cause, Place, StateError, cause};
 use super::store::{Segment, Store};
 use super::{StateDb, Stores};
@@ -33,7 +33,7 @@ const RUNS_MAX: usize = 16;
 const MERGE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What was tried did not work.
-enum WriteError {
+pub(super) enum WriteError {
     Engine(fjall::Error),
     Refused(StateError),
 }
@@ -140,6 +140,7 @@ impl StateDb {
                 batch.remove(meta, store_key(changelog));
                 for partition in store.flushed.keys() {
                     batch.remove(meta, flushed_key(store.id, *partition));
+                    batch.remove(meta, as_of_key(store.id, *partition));
                 }
             })
         })
@@ -147,7 +148,7 @@ impl StateDb {
 
     /// Calls into the engine alone, where there is room for so many bytes. After an error of the disk the engine is
     /// opened again: what the disk says is what is true.
-    fn write(
+    pub(super) fn write(
         &self,
         place: Place<'_>,
         bytes: u64,
@@ -299,7 +300,7 @@ fn ingest(keyspace: &Keyspace, store: &Store, partition: u32, rows: &[&StoreRow<
 }
 
 /// Holds a flush back while the engine has many runs to merge: it would take any number of them.
-fn wait_for_merging(engine: &Engine, keyspace: &Keyspace) -> fjall::Result<()> {
+pub(super) fn wait_for_merging(engine: &Engine, keyspace: &Keyspace) -> fjall::Result<()> {
     let since = Instant::now();
     while keyspace.tree.l0_run_count() >= RUNS_MAX {
         if engine.is_poisoned() {

@@ -33,7 +33,7 @@ impl Piece {
         let mut bytes = 0;
         while piece.next_offset < to && bytes < bytes_max {
             let fetched = log.fetch(tp, piece.next_offset, FETCH_BYTES.min(bytes_max - bytes))?;
-            if fetched.is_empty() {
+            if fetched.next_offset() <= piece.next_offset {
                 // It was said to be committed, and is not there.
                 return Err(LogError::OffsetOutOfRange {
                     topic: tp.topic.to_string(),

@@ -107,6 +107,7 @@ pub(in crate::state) fn flush(
         to,
         segmenting,
         before_ms,
+        as_of_ms: None,
         done: Box::new(move |outcome| send.send(outcome).unwrap()),
     };
     flusher.submit(job).map_err(drop).unwrap();
@@ -182,6 +183,7 @@ fn a_partition_has_one_job_and_errors_are_told() {
         to,
         segmenting: Segmenting::None,
         before_ms: None,
+        as_of_ms: None,
         done,
     };
     // The thread is held in an answer, so that what follows waits.
@@ -263,6 +265,7 @@ fn closing_refuses_what_waits() {
         to: to * u64::from(partition == 0),
         segmenting: Segmenting::None,
         before_ms: None,
+        as_of_ms: None,
         done,
     };
     let closing = job(

@@ -66,7 +66,7 @@ fn numbered(n: u64) -> Commit {
         ],
         // The last record of the topic that is purged is not passed yet.
         offsets: vec![group_offset("t", 0, n + 1), group_offset("purged", 1, n)],
-        fence: None,
+        ..Commit::default()
     }
 }
 

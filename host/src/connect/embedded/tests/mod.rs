@@ -86,7 +86,7 @@ fn what_was_committed_is_there_after_a_restart() {
                 append("t", 0, &["c"]),
             ],
             offsets: vec![offset],
-            fence: None,
+            ..Commit::default()
         };
         let committed = log.commit(commit).unwrap();
         assert_eq!(committed.base_offsets, [3 * round, round, 3 * round + 2]);
