@@ -199,11 +199,24 @@ async function main() {
   await writeFile(output, component);
 }
 
+/** What the engine says of the plugin's own fault, without its tools' frames and repetitions. */
+function explained(text) {
+  if (!text.startsWith('Failed to initialize component')) return text;
+  const out = [];
+  for (const line of text.split('\n').slice(1)) {
+    if (/^(Exception while evaluating|Additionally, some promises|Promise rejected but never handled|Stack:)/.test(line)) continue;
+    const frame = /^ {2}(\S*)@(\S+:\d+:\d+)$/.exec(line);
+    if (frame) {
+      if (!frame[2].startsWith('millstream/')) out.push(`    at ${frame[1] || '(top level)'} (${frame[2]})`);
+    } else out.push(line.replace(/^millstream\/\S+:\d+:\d+ /, ''));
+  }
+  return out.join('\n').trim() || text;
+}
+
 try {
   await main();
 } catch (error) {
-  // What the engine says of the plugin's own fault, without the frames of its tools.
   const text = error instanceof BuildError ? error.message : (error.message ?? String(error));
-  console.error(text.replaceAll(`${work}${sep}`, '').replaceAll('plugin/', ''));
+  console.error(explained(text.replaceAll(`${work}${sep}`, '').replaceAll('plugin/', '')));
   process.exit(1);
 }

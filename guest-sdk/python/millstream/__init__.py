@@ -27,7 +27,7 @@ into columns, calls the plugin, and encodes what comes back, whatever the format
 
 from .aggregator import Groups, aggregator
 from .batch import Batch
-from .errors import DeclarationError, NotGranted, Reject
+from .errors import DeclarationError, NotGranted, Reject, crash
 from .fields import (
     Json,
     JsonText,
@@ -54,6 +54,6 @@ from .store import Store
 
 __all__ = [
     "Batch", "Counter", "DeclarationError", "Gauge", "Groups", "Histogram", "Json", "JsonText", "NotGranted", "Output",
-    "Pointer", "Reject", "Signature", "Store", "Time", "added", "aggregator", "branch", "header", "key", "offset",
+    "Pointer", "Reject", "Signature", "Store", "Time", "added", "aggregator", "branch", "crash", "header", "key", "offset",
     "processor", "raw_key", "raw_value", "row", "timestamp", "tombstone", "value", "was",
 ]

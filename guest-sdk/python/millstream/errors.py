@@ -19,6 +19,14 @@ class NotGranted(Exception):
     """The plugin asks for what no plugin has: a clock, randomness, files, the network, processes, threads."""
 
 
+def crash(message):
+    """Ends the call at once, for what must not happen: the host takes another instance."""
+    from .contract import Level, write_log
+
+    write_log(Level.ERROR, message)
+    os.abort()
+
+
 def told(error):
     """The message of a failure: what happened, then where, the plugin's own frames alone."""
     if isinstance(error, Reject):

@@ -9,7 +9,7 @@ from wit_world.imports import schema as wit
 
 from . import log, plugin, sandbox
 from .aggregator import Aggregating
-from .contract import Err
+from .contract import Err, Level, write_log
 from .errors import DeclarationError, SDK_FOLDER, short, told
 from .processor import Processing
 from .settings import parse_settings
@@ -40,12 +40,10 @@ def exports(name, kind, load):
 
 
 def ready(definition_name, version, summary):
-    """Everything is imported: what follows runs in the host."""
+    """Everything is imported: what follows is in the snapshot."""
     definition = plugin.defined[0]
     Lifecycle.definition = definition
     Lifecycle.info = wit.Info(definition_name, version, summary or definition.summary, definition.object.schema_text(), [])
-    log.install()
-    sandbox.seal()
     # What is made so far lives for ever, and need not be looked at again.
     gc.collect()
     gc.freeze()
@@ -59,6 +57,13 @@ def _remember_sources(before):
         if path and path.endswith(".py") and not path.startswith(SDK_FOLDER):
             lines = linecache.getlines(path)
             linecache.cache[short(path)] = linecache.cache[path] = (len(lines), None, lines, path)
+
+
+def _wake():
+    """The first call of an instance. Not before: what goes wrong while the component is made is for its author's terminal."""
+    if not sandbox.sealed:
+        log.install()
+        sandbox.seal()
 
 
 def _after_call():
@@ -119,10 +124,12 @@ class Lifecycle:
     info = None
 
     def describe(self):
+        _wake()
         return self.info
 
     def configure(self, config):
         global configured
+        _wake()
         definition = self.definition
         kind = Processing if definition.kind == "processor" else Aggregating
         try:
@@ -134,12 +141,23 @@ class Lifecycle:
             log.end_call()
 
 
+def _guarded(call, *arguments):
+    try:
+        return call(*arguments)
+    except Exception:
+        # Made by those that know what failed.
+        raise
+    except BaseException as error:
+        # `sys.exit` and the like: the call ends as by a crash, and this line says why.
+        write_log(Level.ERROR, told(error))
+        raise
+    finally:
+        _after_call()
+
+
 class Processor:
     def process(self, input, rows):
-        try:
-            return configured.process(input, rows)
-        finally:
-            _after_call()
+        return _guarded(configured.process, input, rows)
 
 
 class Aggregator:
@@ -152,19 +170,10 @@ class Aggregator:
     def accumulate(self, input, accumulators, groups, rows):
         from wit_world.exports.aggregator import Accumulated
 
-        try:
-            return Accumulated(*configured.accumulate(input, accumulators, groups, rows))
-        finally:
-            _after_call()
+        return Accumulated(*_guarded(configured.accumulate, input, accumulators, groups, rows))
 
     def merge(self, left, right):
-        try:
-            return configured.merge(left, right)
-        finally:
-            _after_call()
+        return _guarded(configured.merge, left, right)
 
     def finish(self, accumulators):
-        try:
-            return configured.finish(accumulators)
-        finally:
-            _after_call()
+        return _guarded(configured.finish, accumulators)

@@ -6,8 +6,8 @@ const KILOMETRES_PER_MILE = 1.609344;
 
 export default processor({
   input: {
-    pickup: t.time({ at: '/tpep_pickup_datetime' }),
-    dropoff: t.time({ at: '/tpep_dropoff_datetime' }),
+    pickup: t.time({ at: '/tpep_pickup_datetime', bigint: true }),
+    dropoff: t.time({ at: '/tpep_dropoff_datetime', bigint: true }),
     // In miles.
     trip_distance: t.float(),
     fare_amount: t.float(),
@@ -26,11 +26,11 @@ export default processor({
   },
   process(ride, out) {
     const duration_ms = ride.dropoff - ride.pickup;
-    if (duration_ms < 0) throw new Reject(`the ride ends ${Math.floor(-duration_ms / 1000)} s before it begins`);
-    const hours = duration_ms / 3_600_000;
+    if (duration_ms < 0n) throw new Reject(`the ride ends ${-duration_ms / 1000n} s before it begins`);
+    const hours = Number(duration_ms) / 3_600_000;
     out.enriched({
-      duration_s: Math.floor(duration_ms / 1000),
-      speed_kmh: duration_ms > 0 ? (ride.trip_distance * KILOMETRES_PER_MILE) / hours : null,
+      duration_s: duration_ms / 1000n,
+      speed_kmh: duration_ms > 0n ? (ride.trip_distance * KILOMETRES_PER_MILE) / hours : null,
       tip_share: ride.fare_amount > 0 ? (ride.tip_amount ?? 0) / ride.fare_amount : null,
     });
   },

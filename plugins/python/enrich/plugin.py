@@ -32,7 +32,7 @@ class Enrich:
         duration_ms = ride.dropoff - ride.pickup
         if duration_ms < 0:
             raise Reject(f"the ride ends {-duration_ms // 1000} s before it begins")
-        hours = duration_ms / 3_600_000
+        hours = float(duration_ms) / 3_600_000
         return Enriched(
             duration_s=duration_ms // 1000,
             speed_kmh=ride.trip_distance * KILOMETRES_PER_MILE / hours if duration_ms > 0 else None,
