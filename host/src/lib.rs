@@ -60,4 +60,5 @@ pub mod schema;
 pub mod state;
 pub mod table;
 pub mod task;
+pub mod toolchain;
 pub mod window;

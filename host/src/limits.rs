@@ -8,8 +8,7 @@ use std::time::Duration;
 /// What one instance of a plugin may take. A pipeline sets them per stage: `limits = { memory = "64MB", … }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageLimits {
-    /// All memories and tables of an instance, summed; and what one call reads from its stores. 64 MiB hold a batch many times over; JavaScript's engine
-    /// alone wants 128 MiB.
+    /// All memories and tables of an instance, summed; and what one call reads from its stores.
     pub memory_bytes_max: usize,
     /// One call with tables. A batch of 1,000 rows takes a native plugin well under a millisecond.
     pub call_time_max: Duration,
@@ -21,10 +20,28 @@ pub struct StageLimits {
     pub log_lines_per_second_max: u32,
 }
 
+/// Memory of an instance where neither the file nor its language says: 64 MiB hold a batch many times over.
+pub const MEMORY_BYTES_MAX: usize = 64 << 20;
+/// Languages whose runtime does not live with [`MEMORY_BYTES_MAX`], as the tools' section `producers` names them: JavaScript's
+/// engine holds 80 MB before it collects garbage.
+pub const MEMORY_BYTES_MAX_OF_LANGUAGES: &[(&str, usize)] = &[("JavaScript", 128 << 20)];
+
+impl StageLimits {
+    /// These, with what the plugin's language needs where memory is as it is without a word.
+    #[must_use]
+    pub fn with_memory_of_language(&self, memory_bytes_max: usize) -> StageLimits {
+        let mut limits = self.clone();
+        if limits.memory_bytes_max == MEMORY_BYTES_MAX {
+            limits.memory_bytes_max = memory_bytes_max;
+        }
+        limits
+    }
+}
+
 impl Default for StageLimits {
     fn default() -> Self {
         StageLimits {
-            memory_bytes_max: 64 << 20,
+            memory_bytes_max: MEMORY_BYTES_MAX,
             call_time_max: Duration::from_secs(1),
             output_bytes_max: 16 << 20,
             output_rows_per_row_max: 1000,

@@ -1,10 +1,10 @@
-//! `millstream build`: compiles plugins written in Rust to components.
+//! `millstream build`: compiles plugins to components.
 //!
 //! A plugin is a crate whose type is `cdylib`. Cargo makes a core module of it in a target directory of its own; what
 //! the SDK left in the module's custom sections says how to encode that as a component.
 
 mod component;
-mod toolchain;
+mod rust;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,9 @@ use miette::Diagnostic;
 use serde::Deserialize;
 
 use component::Summary;
-use toolchain::Toolchain;
+use rust::Toolchain;
+
+use crate::toolchain::{self, BuildOptions};
 
 /// Arguments of `millstream build`.
 #[derive(clap::Args, Clone, Debug)]
@@ -105,13 +107,25 @@ pub enum BuildError {
 /// # Errors
 /// The first plugin that cannot be built, and why. Those before it are written.
 pub fn run(args: Args) -> miette::Result<()> {
-    let mut plans = Vec::new();
+    let (mut plans, mut scripts) = (Vec::new(), Vec::new());
     for folder in &args.folders {
-        plans.push(Plan::of(folder, args.verbose)?);
+        match scripts_of(folder) {
+            found if found.is_empty() => plans.push(Plan::of(folder, args.verbose)?),
+            found => scripts.extend(found),
+        }
     }
-    let plugins = plans.iter().map(|plan| plan.plugins.len()).sum();
+    let plugins = scripts.len() + plans.iter().map(|plan| plan.plugins.len()).sum::<usize>();
     if args.output.is_some() && plugins > 1 {
         return Err(BuildError::OneOutput { plugins }.into());
+    }
+    let options = BuildOptions {
+        output: args.output.clone(),
+        verbose: args.verbose,
+    };
+    for (folder, toolchain) in scripts {
+        let built = toolchain.build(&folder, &options)?;
+        let summary = component::of_file(&built.name, &built.path, built.unchanged)?;
+        print(&summary, &built.path);
     }
     for plan in plans {
         let modules = plan.compile(args.verbose)?;
@@ -126,6 +140,21 @@ pub fn run(args: Args) -> miette::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The plugins in scripting languages of a folder: itself, or those in it.
+fn scripts_of(folder: &Path) -> Vec<(PathBuf, &'static dyn toolchain::Toolchain)> {
+    if let Some(found) = toolchain::of(folder) {
+        return vec![(folder.to_owned(), found)];
+    }
+    if folder.join("Cargo.toml").is_file() {
+        return Vec::new();
+    }
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let mut folders: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    folders.sort();
+    let found = folders.into_iter().filter_map(|folder| toolchain::of(&folder).map(|found| (folder, found)));
+    found.collect()
 }
 
 fn print(summary: &Summary, output: &Path) {

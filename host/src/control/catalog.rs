@@ -65,6 +65,7 @@ impl Catalog for PluginCatalog {
             signature: configured.signature().clone(),
             accumulator: configured.accumulator().cloned(),
             digest: loaded.digest().to_owned(),
+            limits: configured.limits().clone(),
         };
         self.configured.entry(plugin.to_owned()).or_default().push(configured);
         Ok(described)

@@ -2,13 +2,13 @@
 //!
 //! Only names at the outermost level are looked at; the whole component is validated when it is compiled, in the child.
 
-use wasmparser::{Parser, Payload};
+use wasmparser::{KnownCustom, Parser, Payload, ProducersSectionReader};
 use wasmtime::{Engine, Precompiled};
 
 use super::bindings::{AGGREGATOR, CONTRACT_PACKAGE, CONTRACT_VERSION, LIFECYCLE, PROCESSOR};
 use super::error::LoadProblem;
 use super::imports::is_provided;
-use crate::limits::COMPONENT_NAMES_MAX;
+use crate::limits::{COMPONENT_NAMES_MAX, MEMORY_BYTES_MAX, MEMORY_BYTES_MAX_OF_LANGUAGES};
 use crate::schema::PluginKind;
 
 /// A component, by its names.
@@ -22,6 +22,8 @@ pub struct Classified {
     pub imports: Vec<String>,
     /// What it exports.
     pub exports: Vec<String>,
+    /// Memory that an instance may take where nobody says: by the language of its tools.
+    pub memory_bytes_max: usize,
 }
 
 /// Says what kind of plugin these bytes are, or why they are none.
@@ -35,7 +37,11 @@ pub fn classify(bytes: &[u8]) -> Result<Classified, LoadProblem> {
         [0, b'a', b's', b'm', ..] if bytes.len() < 8 => return Err(LoadProblem::Truncated { at: bytes.len() }),
         _ => return Err(not_wasm(bytes)),
     }
-    let (imports, exports) = names(bytes)?;
+    let Names {
+        imports,
+        exports,
+        memory_bytes_max,
+    } = names(bytes)?;
     let version = contract_version(&imports, &exports)?;
     refuse_imports(&imports)?;
     let exported = |interface: &str| {
@@ -56,6 +62,7 @@ pub fn classify(bytes: &[u8]) -> Result<Classified, LoadProblem> {
         contract_version,
         imports,
         exports,
+        memory_bytes_max,
     })
 }
 
@@ -79,8 +86,15 @@ fn not_wasm(bytes: &[u8]) -> LoadProblem {
     }
 }
 
-/// Imports and exports of the outermost component.
-fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadProblem> {
+/// What the outermost component says of itself.
+struct Names {
+    imports: Vec<String>,
+    exports: Vec<String>,
+    memory_bytes_max: usize,
+}
+
+/// Imports, exports and language of the outermost component.
+fn names(bytes: &[u8]) -> Result<Names, LoadProblem> {
     let invalid = |error: wasmparser::BinaryReaderError| {
         if error.message().contains("unexpected end") {
             return LoadProblem::Truncated { at: bytes.len() };
@@ -89,6 +103,7 @@ fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadProblem> {
     };
     let mut imports = Vec::new();
     let mut exports = Vec::new();
+    let mut memory_bytes_max = MEMORY_BYTES_MAX;
     let mut parser = Parser::new(0);
     let mut rest = bytes;
     loop {
@@ -114,13 +129,33 @@ fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadProblem> {
             Payload::ModuleSection { unchecked_range, .. } | Payload::ComponentSection { unchecked_range, .. } => {
                 skip = usize::try_from(unchecked_range.end - unchecked_range.start).unwrap_or(usize::MAX);
             }
-            Payload::End(_) => return Ok((imports, exports)),
+            Payload::CustomSection(section) => {
+                if let KnownCustom::Producers(producers) = section.as_known() {
+                    memory_bytes_max = memory_bytes_max.max(memory_of_language(producers));
+                }
+            }
+            Payload::End(_) => {
+                return Ok(Names {
+                    imports,
+                    exports,
+                    memory_bytes_max,
+                });
+            }
             _ => {}
         }
         rest = rest
             .get(consumed.saturating_add(skip)..)
             .ok_or(LoadProblem::Truncated { at: bytes.len() })?;
     }
+}
+
+/// What the language needs that a component's tools say they compiled. What cannot be read says nothing.
+fn memory_of_language(producers: ProducersSectionReader<'_>) -> usize {
+    let fields = producers.into_iter().filter_map(Result::ok);
+    let languages = fields.filter(|field| field.name == "language");
+    let values = languages.flat_map(|field| field.values.into_iter().filter_map(Result::ok));
+    let needs = values.filter_map(|value| MEMORY_BYTES_MAX_OF_LANGUAGES.iter().find(|(name, _)| *name == value.name));
+    needs.map(|(_, bytes)| *bytes).max().unwrap_or(MEMORY_BYTES_MAX)
 }
 
 fn bounded(names: &[String], what: &'static str) -> Result<(), LoadProblem> {

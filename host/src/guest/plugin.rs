@@ -113,7 +113,8 @@ impl Plugin {
         })?)
     }
 
-    /// Asks the plugin what it reads, writes and keeps under this configuration (JSON text) and these limits.
+    /// Asks the plugin what it reads, writes and keeps under this configuration (JSON text) and these limits. Where memory
+    /// is as it is without a word, a plugin has what its language needs: [`Configured::limits`] says.
     ///
     /// # Errors
     /// The configuration is not JSON or the plugin refuses it; or the plugin fails, or answers something that breaks
@@ -125,6 +126,7 @@ impl Plugin {
                 problem: problem.to_string(),
             });
         }
+        let limits = &limits.with_memory_of_language(self.classified.memory_bytes_max);
         let mut started = Started::new(self, limits, Arc::new(Unheard)).map_err(|source| GuestError::Start {
             plugin: self.label(),
             source: Box::new(source),

@@ -31,6 +31,8 @@ pub struct Described {
     pub accumulator: Option<Accumulator>,
     /// SHA-256 of the component's file, in hexadecimal.
     pub digest: String,
+    /// What an instance may take: the stage's, with what the plugin's language needs where the stage does not say.
+    pub limits: StageLimits,
 }
 
 /// Why a plugin cannot be used.

@@ -121,7 +121,7 @@ impl Planner<'_> {
             kind: described.kind,
             signature: described.signature.clone(),
             config: config.clone(),
-            limits: stage.limits.clone(),
+            limits: described.limits.clone(),
             key: stage.key.as_ref().map(|key| key.value.clone()),
             accumulator: described.accumulator.clone(),
             window: stage.window.as_ref().map(|window| window.value),

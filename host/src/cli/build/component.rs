@@ -45,6 +45,14 @@ pub(super) fn write(name: &str, module: &Path, output: &Path, stamp: &Path) -> R
     Ok(summary)
 }
 
+/// What the component in a file is.
+pub(super) fn of_file(name: &str, path: &Path, unchanged: bool) -> Result<Summary, BuildError> {
+    let component = fs::read(path).map_err(|source| file_error(path, source))?;
+    let mut summary = summarize(name, &component)?;
+    summary.unchanged = unchanged;
+    Ok(summary)
+}
+
 fn encode(name: &str, core: &[u8]) -> Result<Vec<u8>, BuildError> {
     let mut encoder = ComponentEncoder::default();
     encoder.validate(true);

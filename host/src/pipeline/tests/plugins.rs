@@ -254,7 +254,7 @@ impl Catalog for Plugins {
         (plugin.file_stem()? == "typed").then(|| r#"{"properties":{"threshold":{"type":"integer"}}}"#.into())
     }
 
-    fn describe(&self, plugin: &Path, config_json: &str, _: &StageLimits) -> Result<Described, CatalogError> {
+    fn describe(&self, plugin: &Path, config_json: &str, limits: &StageLimits) -> Result<Described, CatalogError> {
         let refuse = |message: String, help: Option<&str>, concerns| {
             Err(CatalogError {
                 message,
@@ -302,6 +302,7 @@ impl Catalog for Plugins {
             signature,
             accumulator: accumulator(name),
             digest: "0123456789abcdef".repeat(4),
+            limits: limits.clone(),
         })
     }
 }
