@@ -153,7 +153,9 @@ fn scripts_of(folder: &Path) -> Vec<(PathBuf, &'static dyn toolchain::Toolchain)
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let mut folders: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     folders.sort();
-    let found = folders.into_iter().filter_map(|folder| toolchain::of(&folder).map(|found| (folder, found)));
+    let found = folders
+        .into_iter()
+        .filter_map(|folder| toolchain::of(&folder).map(|found| (folder, found)));
     found.collect()
 }
 

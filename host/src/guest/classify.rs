@@ -154,7 +154,11 @@ fn memory_of_language(producers: ProducersSectionReader<'_>) -> usize {
     let fields = producers.into_iter().filter_map(Result::ok);
     let languages = fields.filter(|field| field.name == "language");
     let values = languages.flat_map(|field| field.values.into_iter().filter_map(Result::ok));
-    let needs = values.filter_map(|value| MEMORY_BYTES_MAX_OF_LANGUAGES.iter().find(|(name, _)| *name == value.name));
+    let needs = values.filter_map(|value| {
+        MEMORY_BYTES_MAX_OF_LANGUAGES
+            .iter()
+            .find(|(name, _)| *name == value.name)
+    });
     needs.map(|(_, bytes)| *bytes).max().unwrap_or(MEMORY_BYTES_MAX)
 }
 

@@ -67,7 +67,9 @@ impl Toolchain for JavaScript {
         }
         node_finding.require()?;
         finding.require()?;
-        project.build(options, kit, |output| componentize(&project, &node, &tool, output, options.verbose))
+        project.build(options, kit, |output| {
+            componentize(&project, &node, &tool, output, options.verbose)
+        })
     }
 }
 
@@ -78,7 +80,11 @@ fn find(folder: &Path) -> (PathBuf, Finding, PathBuf, Finding) {
     let node_finding = script::checked("node", node, script::version(&node_path), NODE_LEAST, NODE_INSTALL);
     // What is installed for all users is a link in the search path.
     let script = script::find(folder, PLACES, "componentize-js").and_then(|path| path.canonicalize().ok());
-    let tool = script.as_deref().and_then(Path::parent).and_then(Path::parent).map(Path::to_owned);
+    let tool = script
+        .as_deref()
+        .and_then(Path::parent)
+        .and_then(Path::parent)
+        .map(Path::to_owned);
     let finding = script::checked(TOOL, tool.clone(), tool_version(tool.as_deref()), TOOL_LEAST, INSTALL);
     (node_path, node_finding, tool.unwrap_or_default(), finding)
 }
@@ -100,11 +106,17 @@ fn read(folder: &Path) -> Result<Project, ToolError> {
     let help = "write\n  \"name\": \"my-plugin\", \"version\": \"0.1.0\", \"type\": \"module\", \"main\": \"plugin.js\",\n  \
                 \"millstream\": { \"kind\": \"processor\" }";
     let file: File = serde_json::from_str(&text).map_err(|error| problem(error.to_string(), help))?;
-    let settings = file.millstream.ok_or_else(|| problem("the member `millstream` is missing".into(), help))?;
+    let settings = file
+        .millstream
+        .ok_or_else(|| problem("the member `millstream` is missing".into(), help))?;
     let project = Project {
         folder,
-        name: file.name.ok_or_else(|| problem("the member `name` is missing".into(), help))?,
-        version: file.version.ok_or_else(|| problem("the member `version` is missing".into(), help))?,
+        name: file
+            .name
+            .ok_or_else(|| problem("the member `name` is missing".into(), help))?,
+        version: file
+            .version
+            .ok_or_else(|| problem("the member `version` is missing".into(), help))?,
         summary: file.description,
         kind: settings.kind,
         entry: file.main.unwrap_or_else(|| "plugin.js".into()),
@@ -112,7 +124,10 @@ fn read(folder: &Path) -> Result<Project, ToolError> {
     script::check(&path, &project.name, &project.version, &project.kind)?;
     if !project.folder.join(&project.entry).is_file() {
         let text = format!("the file {:?} is missing", project.entry);
-        return Err(problem(text, "the plugin stands in plugin.js, or in the file that `main` names"));
+        return Err(problem(
+            text,
+            "the plugin stands in plugin.js, or in the file that `main` names",
+        ));
     }
     Ok(project)
 }
@@ -153,7 +168,9 @@ mod tests {
         assert!(problem(r#"{"millstream": {"kynd": "processor"}}"#).contains("kynd"));
         let named = |rest: &str| format!(r#"{{"name": "p", "version": "0.1.0", {rest}}}"#);
         assert!(problem(&named(r#""millstream": {"kind": "router"}"#)).contains("router"));
-        assert!(problem(&named(r#""millstream": {"kind": "processor"}, "main": "x.js""#)).contains("\"x.js\" is missing"));
+        assert!(
+            problem(&named(r#""millstream": {"kind": "processor"}, "main": "x.js""#)).contains("\"x.js\" is missing")
+        );
     }
 
     #[test]

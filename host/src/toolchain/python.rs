@@ -71,7 +71,9 @@ impl Toolchain for Python {
         embedded::digest(embedded::CONTRACT, &mut kit);
         embedded::digest(embedded::PYTHON, &mut kit);
         finding.require()?;
-        project.build(options, kit, |output| componentize(&project, &tool, output, options.verbose))
+        project.build(options, kit, |output| {
+            componentize(&project, &tool, output, options.verbose)
+        })
     }
 }
 
@@ -91,22 +93,33 @@ fn read(folder: &Path) -> Result<Project, ToolError> {
     };
     let help = "write\n  [project]\n  name = \"my-plugin\"\n  version = \"0.1.0\"\n\n  [tool.millstream]\n  kind = \"processor\"";
     let file: File = toml::from_str(&text).map_err(|error| problem(error.to_string().trim().to_owned(), help))?;
-    let about = file.project.ok_or_else(|| problem("there is no table [project]".into(), help))?;
+    let about = file
+        .project
+        .ok_or_else(|| problem("there is no table [project]".into(), help))?;
     let settings = file.tool.and_then(|tools| tools.millstream);
     let settings = settings.ok_or_else(|| problem("there is no table [tool.millstream]".into(), help))?;
     let project = Project {
         folder,
-        name: about.name.ok_or_else(|| problem("`project.name` is missing".into(), help))?,
-        version: about.version.ok_or_else(|| problem("`project.version` is missing".into(), help))?,
+        name: about
+            .name
+            .ok_or_else(|| problem("`project.name` is missing".into(), help))?,
+        version: about
+            .version
+            .ok_or_else(|| problem("`project.version` is missing".into(), help))?,
         summary: about.description.unwrap_or_default(),
-        kind: settings.kind.ok_or_else(|| problem("`tool.millstream.kind` is missing".into(), help))?,
+        kind: settings
+            .kind
+            .ok_or_else(|| problem("`tool.millstream.kind` is missing".into(), help))?,
         entry: settings.module.unwrap_or_else(|| "plugin".into()),
     };
     script::check(&path, &project.name, &project.version, &project.kind)?;
     let module = project.folder.join(project.entry.replace('.', "/"));
     if !module.with_extension("py").is_file() && !module.join("__init__.py").is_file() {
         let text = format!("the module {:?} is missing", project.entry);
-        return Err(problem(text, "the plugin stands in plugin.py, or in the module that `tool.millstream.module` names"));
+        return Err(problem(
+            text,
+            "the plugin stands in plugin.py, or in the module that `tool.millstream.module` names",
+        ));
     }
     Ok(project)
 }
@@ -139,9 +152,17 @@ fn componentize(project: &Project, tool: &Path, output: &Path, verbose: bool) ->
     fs::write(&app, application(project)).map_err(|source| ToolError::File { path: app, source })?;
     let mut command = Command::new(tool);
     command.current_dir(&work).env("RUST_BACKTRACE", "0");
-    command.arg("-q").arg("-d").arg(&contract).args(["-w", &format!("{}-plugin", project.kind)]);
+    command
+        .arg("-q")
+        .arg("-d")
+        .arg(&contract)
+        .args(["-w", &format!("{}-plugin", project.kind)]);
     // The plugin's folder is first: tracebacks call it `/0`.
-    command.args(["componentize", "--stub-wasi", "-p"]).arg(&project.folder).arg("-p").arg(&sdk);
+    command
+        .args(["componentize", "--stub-wasi", "-p"])
+        .arg(&project.folder)
+        .arg("-p")
+        .arg(&sdk);
     for packages in packages(&project.folder) {
         command.arg("-p").arg(packages);
     }
@@ -183,7 +204,9 @@ fn explained(said: &str) -> String {
             lines.push(line.replace("File \"/0/", "File \"").replace("millstream.errors.", ""));
         }
     }
-    if lines.first().is_some_and(|line| line.starts_with("Traceback")) && !lines.iter().any(|line| line.contains("File \"")) {
+    if lines.first().is_some_and(|line| line.starts_with("Traceback"))
+        && !lines.iter().any(|line| line.contains("File \""))
+    {
         lines.remove(0);
     }
     lines.join("\n").trim().to_owned()

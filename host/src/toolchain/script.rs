@@ -104,7 +104,12 @@ impl Project {
                 path: path.clone(),
                 source,
             })?;
-            digest.update(path.strip_prefix(&self.folder).unwrap_or(&path).as_os_str().as_encoded_bytes());
+            digest.update(
+                path.strip_prefix(&self.folder)
+                    .unwrap_or(&path)
+                    .as_os_str()
+                    .as_encoded_bytes(),
+            );
             digest.update((bytes.len() as u64).to_le_bytes());
             digest.update(bytes);
         }
@@ -114,7 +119,10 @@ impl Project {
 
 /// Places relative to the project's folder and those above it, then the search path: the first that is there.
 pub(super) fn find(project: &Path, places: &[&str], program: &str) -> Option<PathBuf> {
-    let near = project.ancestors().take(ANCESTORS_MAX).flat_map(|folder| places.iter().map(|place| folder.join(place)));
+    let near = project
+        .ancestors()
+        .take(ANCESTORS_MAX)
+        .flat_map(|folder| places.iter().map(|place| folder.join(place)));
     let path = env::var_os("PATH").unwrap_or_default();
     let paths: Vec<_> = env::split_paths(&path).map(|folder| folder.join(program)).collect();
     near.chain(paths).find(|path| path.is_file())
@@ -124,7 +132,11 @@ pub(super) fn find(project: &Path, places: &[&str], program: &str) -> Option<Pat
 pub(super) fn version(program: &Path) -> Result<String, String> {
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).output();
     let output = output.map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(if output.stdout.is_empty() { &output.stderr } else { &output.stdout });
+    let text = String::from_utf8_lossy(if output.stdout.is_empty() {
+        &output.stderr
+    } else {
+        &output.stdout
+    });
     match output.status.success() {
         true => Ok(text.lines().next().unwrap_or_default().trim().to_owned()),
         false => Err(format!("it does not run: {}", text.trim())),
@@ -133,7 +145,9 @@ pub(super) fn version(program: &Path) -> Result<String, String> {
 
 /// Whether a version such as "v20.1" or "componentize-py 0.25.1" is `least` or newer.
 pub(super) fn is_new_enough(version: &str, least: (u32, u32)) -> bool {
-    let digits = version.find(|c: char| c.is_ascii_digit()).map_or("", |at| &version[at..]);
+    let digits = version
+        .find(|c: char| c.is_ascii_digit())
+        .map_or("", |at| &version[at..]);
     let mut parts = digits.split('.').map(|part| {
         let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
         part[..end].parse::<u32>().unwrap_or(0)
@@ -142,7 +156,13 @@ pub(super) fn is_new_enough(version: &str, least: (u32, u32)) -> bool {
 }
 
 /// A tool that was found, if its version serves.
-pub(super) fn checked(tool: &str, found: Option<PathBuf>, version: Result<String, String>, least: (u32, u32), install: &str) -> Finding {
+pub(super) fn checked(
+    tool: &str,
+    found: Option<PathBuf>,
+    version: Result<String, String>,
+    least: (u32, u32),
+    install: &str,
+) -> Finding {
     let found = match (found, version) {
         (None, _) => Err("is not installed: it was looked for in the project, in the folders above and in PATH".into()),
         (Some(path), Ok(version)) if is_new_enough(&version, least) => Ok(format!("{version}, {}", path.display())),
@@ -175,16 +195,23 @@ pub(super) fn run(command: &mut Command, verbose: bool) -> Result<Result<(), Str
     if verbose {
         eprintln!("{}", shown(command));
     }
-    let output = command.stdin(Stdio::null()).output().map_err(|source| ToolError::File {
-        path: command.get_program().into(),
-        source,
-    })?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| ToolError::File {
+            path: command.get_program().into(),
+            source,
+        })?;
     if output.status.success() {
         return Ok(Ok(()));
     }
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said).trim().to_owned();
-    Ok(Err(if said.is_empty() { format!("it ended with {}", output.status) } else { said }))
+    Ok(Err(if said.is_empty() {
+        format!("it ended with {}", output.status)
+    } else {
+        said
+    }))
 }
 
 /// A command as a shell would take it.
@@ -218,9 +245,16 @@ pub(super) fn check(path: &Path, name: &str, version: &str, kind: &str) -> Resul
         problem,
         help: help.into(),
     };
-    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
+    if name.is_empty()
+        || !name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    {
         let text = format!("the name {name:?} is none of a plugin");
-        return Err(problem(text, "a plugin's name has lower-case letters, digits and hyphens"));
+        return Err(problem(
+            text,
+            "a plugin's name has lower-case letters, digits and hyphens",
+        ));
     }
     if version.split('.').count() != 3 {
         let text = format!("the version {version:?} is no semantic version");
