@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::catalog::PluginCatalog;
 use crate::connect::{self, CommitError, EmbeddedLog, EmbeddedSources, LogError, OpenError};
-use crate::guest::{self, Configured, GuestError, GuestSink, Runtime};
+use crate::guest::{self, GuestError, GuestSink, Runtime};
 use crate::observe::{Allowance, GuestLog};
 use crate::pipeline::{Plan, PlannedStage};
 use crate::state::{Backend, LocalState, ShapeError, StateOpenError};
 use crate::task::{PipelineRuntime, Scheduler, StartError, TaskError};
-use engine::EngineHost;
+use engine::{EngineHost, StagePlugin};
 use running::Running;
 use tasks::PipelineTasks;
 
@@ -385,7 +385,7 @@ impl Drop for Host {
 }
 
 /// The plugins of a checked pipeline as their stages configure them, with where their log lines go.
-fn configured(plan: &Plan, catalog: &PluginCatalog) -> Result<Vec<(Configured, Arc<dyn GuestSink>)>, HostError> {
+fn configured(plan: &Plan, catalog: &PluginCatalog) -> Result<Vec<StagePlugin>, HostError> {
     let of_stage = |stage: &PlannedStage| {
         let found = catalog.configured(&stage.plugin, stage.config.json(), &stage.limits);
         let configured = found.ok_or_else(|| HostError::Unchecked {

@@ -34,10 +34,13 @@ unsafe impl<C: ConsumerContext> Send for PartitionQueue<C> {}
 // SAFETY: as above.
 unsafe impl<C: ConsumerContext> Sync for PartitionQueue<C> {}
 
+/// Names and values of a record's headers.
+type Headers<'q> = std::vec::IntoIter<(&'q str, Option<&'q [u8]>)>;
+
 /// What lies in the queue of a partition.
 pub(super) enum Taken<'q> {
     /// A record.
-    Record(LentRecord<'q, std::vec::IntoIter<(&'q str, Option<&'q [u8]>)>>),
+    Record(LentRecord<'q, Headers<'q>>),
     /// All that there is has been taken, up to this offset.
     End(u64),
     /// The partition cannot be read.

@@ -9,6 +9,9 @@ use crate::pipeline::Plan;
 use crate::state::{Backend, Flusher, StateFolder};
 use crate::task::PipelineRuntime;
 
+/// A plugin as a stage configures it, with where its log lines go.
+pub(super) type StagePlugin = (Configured, Arc<dyn GuestSink>);
+
 /// An engine; see the module.
 pub(super) struct EngineHost {
     pub log: Arc<dyn EngineLog>,
@@ -31,11 +34,7 @@ impl EngineHost {
     ///
     /// # Errors
     /// Topics that were made stay.
-    pub fn prepare(
-        &self,
-        plan: Plan,
-        configured: Vec<(Configured, Arc<dyn GuestSink>)>,
-    ) -> Result<PipelineRuntime, HostError> {
+    pub fn prepare(&self, plan: Plan, configured: Vec<StagePlugin>) -> Result<PipelineRuntime, HostError> {
         for source in plan.sources.iter().filter(|source| source.repartition.is_none()) {
             self.make_topic(&plan, &source.topic, source.partitions)?;
         }
