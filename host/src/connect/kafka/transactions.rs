@@ -23,7 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Producers of a host, and so transactions at a time. Each costs librdkafka's threads, one of its own, and at most
-/// [`QUEUE_KBYTES_MAX`] of records on their way.
+/// 64 MiB of records on their way.
 pub const PRODUCERS_MAX: usize = 4;
 /// A producer that had nothing to do for so long is given up, with its threads.
 const PRODUCER_IDLE_MAX: Duration = Duration::from_secs(60);
