@@ -4,6 +4,7 @@ mod in_process;
 pub mod measure;
 mod printed;
 pub mod running;
+pub mod store_model;
 pub mod stores;
 
 pub use in_process::{InProcess, resident_bytes};

@@ -13,7 +13,7 @@
 //!
 //! What was encoded is decoded to the same bytes. So what JSON has no value for is written as a string where a string can
 //! be nothing else: floats as `"NaN"`, `"inf"`, `"-inf"` (a NaN of other bits as `"NaN:7ff8000000000001"`), and the text
-//! of a `json` field that would not come back from within an object as `{"$json":"…"}`. Rows with a time before 1970, which
+//! of a `json` field that would not come back from within an object as `{"$json":"…"}`. Rows with a time up to 1970, which
 //! a record cannot have, and those that would become too large, are written as bytes.
 
 use super::codec::{
@@ -98,7 +98,7 @@ pub struct TableRecord<'b> {
     pub key: &'b [u8],
     /// Its value; null where the row was deleted.
     pub value: Option<&'b [u8]>,
-    /// Milliseconds since the epoch, not negative.
+    /// Milliseconds since the epoch, at least 1: clients take 0 for the time of now.
     pub timestamp_ms: i64,
     /// The value of the header [`SCHEMA_HEADER`], where there is to be one.
     pub schema: Option<&'b [u8]>,
@@ -170,7 +170,7 @@ impl TableCodec {
         let mut record = TableRecord {
             key,
             value: None,
-            timestamp_ms: change.timestamp_ms.max(0),
+            timestamp_ms: change.timestamp_ms.max(1),
             schema: None,
         };
         let Some(bytes) = change.value else {
@@ -199,7 +199,7 @@ impl TableCodec {
         if self.form == TableForm::Binary {
             return None;
         }
-        let row = RowRef::parse(bytes).filter(|row| row.timestamp_ms >= 0)?;
+        let row = RowRef::parse(bytes).filter(|row| row.timestamp_ms > 0)?;
         let value = self.values.get(row.schema as usize)?;
         if value.has_window {
             out.extend_from_slice(&window.members);

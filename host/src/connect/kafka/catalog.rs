@@ -1,19 +1,17 @@
 //! What the topics of pipelines are to them: Kafka has no place for that beside a topic, so it stands in a compacted topic
 //! of one partition, whose keys are topics and whose values are roles in JSON.
 //!
-//! It is read whole by whoever asks, and then only from where that ended. Two hosts may write at the same moment: whoever
-//! finds a change of the same topic between what it had read and what it wrote puts that back and says so.
+//! It is read whole by whoever asks, and then only from where that ended. All who write it share one transactional id,
+//! by which one at a time can: it takes the id over, reads to the end, and writes if the topic is still what it believed.
 
 use super::ClusterSettings;
 use super::reader::{Ended, Isolation, Lent, PartitionReader, Reading, unavailable};
 use crate::connect::{CommitError, LogError, TopicPartition, TopicRole};
 use crate::limits::CATALOG_BYTES_MAX;
-use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +20,8 @@ use std::time::{Duration, Instant};
 pub const CATALOG_TOPIC: &str = "millstream-topics";
 /// Reading what is new, and writing.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// The broker ends what a writer left that died: others write after that at the latest, mostly at once.
+const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The catalog of a cluster. All calls wait.
 pub struct Catalog {
@@ -35,7 +35,8 @@ pub struct Catalog {
 struct Known {
     reading: Option<Arc<Reading>>,
     roles: BTreeMap<String, Arc<TopicRole>>,
-    next_offset: u64,
+    /// None where nothing was ever read.
+    next_offset: Option<u64>,
     bytes: usize,
 }
 
@@ -72,7 +73,7 @@ impl Catalog {
     /// Where the cluster does not answer, or what is there is no catalog.
     pub fn roles(&self) -> Result<BTreeMap<String, Arc<TopicRole>>, LogError> {
         let mut known = self.lock();
-        known.refresh(&self.settings, &self.topic, &mut |_| {})?;
+        known.refresh(&self.settings, &self.topic)?;
         Ok(known.roles.clone())
     }
 
@@ -82,7 +83,7 @@ impl Catalog {
     /// As [`Catalog::roles`].
     pub fn role(&self, topic: &str) -> Result<Option<Arc<TopicRole>>, LogError> {
         let mut known = self.lock();
-        known.refresh(&self.settings, &self.topic, &mut |_| {})?;
+        known.refresh(&self.settings, &self.topic)?;
         Ok(known.roles.get(topic).cloned())
     }
 
@@ -100,8 +101,8 @@ impl Catalog {
     /// Says what a topic is.
     ///
     /// # Errors
-    /// [`CommitError::Unavailable`] where another host said something else at the same moment, which stays: trying again
-    /// sees that. Otherwise it may be written or not.
+    /// [`CommitError::Unavailable`] where another host said something else since this catalog was read, which stays: whoever
+    /// reads that may try again. [`CommitError::Unknown`] where it may be written or not.
     pub fn set(&self, topic: &str, role: &TopicRole) -> Result<(), CommitError> {
         self.write(topic, Some(role))
     }
@@ -119,59 +120,53 @@ impl Catalog {
 
     fn write(&self, topic: &str, role: Option<&TopicRole>) -> Result<(), CommitError> {
         let mut known = self.lock();
-        let before = known.roles.get(topic).cloned();
-        let value = role.map(|role| serde_json::to_vec(role).expect("a role is JSON"));
-        let offset = match self.append(topic, value.as_deref()) {
-            Err(error) if is_missing(&error) => {
-                self.make()?;
-                self.append(topic, value.as_deref())
-            }
-            outcome => outcome,
-        };
-        let offset =
-            offset.map_err(|error| unavailable(&format!("writing to the catalog {:?}", self.topic), &error))?;
-        let mut other = None;
-        known.refresh(&self.settings, &self.topic, &mut |change| {
-            if change.topic == topic && change.offset < offset {
-                other = Some(change.role.clone());
-            }
-        })?;
-        let Some(other) = other.filter(|other| *other != before && other.as_deref() != role) else {
+        let believed = known.next_offset.map(|_| known.roles.get(topic).cloned());
+        let doing = format!("writing to the catalog {:?}", self.topic);
+        let failed = |error: KafkaError| unavailable(&doing, &error);
+        let producer = self.writer().map_err(failed)?;
+        producer.init_transactions(ANSWER_TIME_MAX).map_err(failed)?;
+        known.refresh(&self.settings, &self.topic)?;
+        if known.next_offset.is_none() {
+            self.make()?;
+        }
+        let now = known.roles.get(topic);
+        if now.map(|now| &**now) == role {
             return Ok(());
-        };
-        let value = other.map(|role| serde_json::to_vec(&*role).expect("a role is JSON"));
-        let restored = self.append(topic, value.as_deref());
-        restored.map_err(|error| unavailable(&format!("writing to the catalog {:?}", self.topic), &error))?;
-        Err(CommitError::Unavailable {
-            detail: format!("another host said at the same moment what the topic {topic:?} is: try again"),
-        })
-    }
-
-    /// Writes one record, and says its offset.
-    fn append(&self, topic: &str, value: Option<&[u8]>) -> Result<u64, KafkaError> {
-        let mut config = self.settings.client();
-        config
-            .set("enable.idempotence", "true")
-            .set("message.timeout.ms", ANSWER_TIME_MAX.as_millis().to_string())
-            // An old look at the cluster may say of a topic that was just made that it is not there.
-            .set("topic.metadata.propagation.max.ms", "2000");
-        let producer: BaseProducer<Written> = config.create_with_context(Written::default())?;
+        }
+        if believed.is_some_and(|believed| believed.as_ref() != now) {
+            return Err(CommitError::Unavailable {
+                detail: format!("another host said at the same moment what the topic {topic:?} is: try again"),
+            });
+        }
+        let value = role.map(|role| serde_json::to_vec(role).expect("a role is JSON"));
+        producer.begin_transaction().map_err(failed)?;
         let record = BaseRecord::<[u8], [u8]>::to(&self.topic)
             .partition(0)
             .key(topic.as_bytes());
-        let record = match value {
-            Some(value) => record.payload(value),
+        let record = match &value {
+            Some(value) => record.payload(&value[..]),
             None => record,
         };
-        producer.send(record).map_err(|(error, _)| error)?;
-        producer.flush(ANSWER_TIME_MAX)?;
-        let outcome = producer
-            .context()
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        outcome.unwrap_or(Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)))
+        producer.send(record).map_err(|(error, _)| failed(error))?;
+        producer
+            .commit_transaction(ANSWER_TIME_MAX)
+            .map_err(|error| CommitError::Unknown {
+                detail: failed(error).to_string(),
+            })?;
+        known.refresh(&self.settings, &self.topic)?;
+        Ok(())
+    }
+
+    /// Whoever writes takes the id over from whoever did: that one's commit fails.
+    fn writer(&self) -> Result<BaseProducer, KafkaError> {
+        let mut config = self.settings.client();
+        config
+            .set("transactional.id", &self.topic)
+            .set("transaction.timeout.ms", TRANSACTION_TIME_MAX.as_millis().to_string())
+            .set("message.timeout.ms", TRANSACTION_TIME_MAX.as_millis().to_string())
+            // An old look at the cluster may say of a topic that was just made that it is not there.
+            .set("topic.metadata.propagation.max.ms", "5000");
+        config.create()
     }
 
     fn make(&self) -> Result<(), LogError> {
@@ -201,25 +196,9 @@ impl Catalog {
     }
 }
 
-fn is_missing(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::UnknownPartition
-        )
-    )
-}
-
 impl Known {
-    /// Reads to the end, and shows what is new.
-    fn refresh(
-        &mut self,
-        settings: &ClusterSettings,
-        topic: &str,
-        show: &mut dyn FnMut(&Change),
-    ) -> Result<(), LogError> {
+    /// Reads to the end.
+    fn refresh(&mut self, settings: &ClusterSettings, topic: &str) -> Result<(), LogError> {
         let reading = match &self.reading {
             Some(reading) => reading.clone(),
             None => self
@@ -239,15 +218,18 @@ impl Known {
             }
             Err(error) => return Err(error),
         };
-        if next < self.next_offset {
+        let from = self.next_offset.unwrap_or(0);
+        if next < from {
             // Somebody made the topic anew.
+            (self.next_offset, self.bytes) = (None, 0);
             self.roles.clear();
-            (self.next_offset, self.bytes) = (0, 0);
         }
-        if next == self.next_offset {
+        let from = self.next_offset.unwrap_or(first).max(first);
+        if next == from {
+            self.next_offset = Some(next);
             return Ok(());
         }
-        let mut reader = PartitionReader::start(&reading, &place, self.next_offset.max(first))?;
+        let mut reader = PartitionReader::start(&reading, &place, from)?;
         let until = Instant::now() + ANSWER_TIME_MAX;
         let ended = reader.read(until, |record| {
             let change = read_change(&record, topic)?;
@@ -260,17 +242,16 @@ impl Known {
                     detail: format!("the catalog has more than {CATALOG_BYTES_MAX} bytes"),
                 });
             }
-            show(&change);
             match change.role {
                 Some(role) => self.roles.insert(change.topic, role),
                 None => self.roles.remove(&change.topic),
             };
-            self.next_offset = change.offset + 1;
+            self.next_offset = Some(change.offset + 1);
             Ok(true)
         })?;
         match ended {
             Ended::AtEnd(next) => {
-                self.next_offset = next;
+                self.next_offset = Some(next);
                 Ok(())
             }
             Ended::Enough | Ended::Late => Err(LogError::Unavailable {
@@ -308,22 +289,4 @@ fn futures_executor<F: Future>(future: F) -> F::Output {
         .build()
         .expect("a runtime without threads")
         .block_on(future)
-}
-
-/// What became of the one record of a producer.
-#[derive(Default)]
-struct Written(Mutex<Option<Result<u64, KafkaError>>>);
-
-impl ClientContext for Written {}
-
-impl ProducerContext for Written {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let outcome = match result {
-            Ok(message) => Ok(message.offset().max(0) as u64),
-            Err((error, _)) => Err(error.clone()),
-        };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-    }
 }
