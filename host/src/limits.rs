@@ -202,6 +202,8 @@ pub const SHARED_GENERATION_BYTES_MAX: u64 = 2 << 20;
 pub const GROUP_NAME_BYTES_MAX: usize = 249;
 /// A member of a consumer group that was not heard of for so long has left it.
 pub const SESSION_TIME_MAX: Duration = Duration::from_secs(10);
+/// The same of a host that runs a pipeline on Kafka, where the pipeline does not say: then others take its partitions.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Room on the disk that commits leave: what is in memory and in the journals must still find a place.
 pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
 /// What the local socket answers to one fetch, one block at least.

@@ -20,7 +20,7 @@ pub use block::{
 };
 pub use broker::{Broker, OpenBroker, open_broker};
 pub use embedded::{EmbeddedLog, OpenError, Options};
-pub use log::{Assignee, Done, EmbeddedSources, EngineLog, Resume, TaskLog, Watch};
+pub use log::{Assignee, Done, EmbeddedSources, EngineLog, Resume, TaskLog, TopicSettings, Watch};
 pub use membership::{Assignment, Fence};
 pub use partitioner::{Partitioner, murmur2, partition_of};
 pub use socket::{ServeError, Server, serve, serve_host};
