@@ -84,6 +84,8 @@ pub const CHANGELOG_READERS_MAX: usize = 16;
 pub const RESTORED_PIECES_MAX: usize = 32;
 /// Changes that a host has just written to a cluster, kept for the flusher.
 pub const RECENT_CHANGES_BYTES_MAX: usize = 64 << 20;
+/// Partitions of a cluster that a command or host reads by their offsets at once; each holds a few fetches.
+pub const CLUSTER_READERS_MAX: usize = 256;
 /// All that is said of the topics of pipelines in one cluster: a hundred thousand of them.
 pub const CATALOG_BYTES_MAX: usize = 64 << 20;
 /// A record in a topic that a pipeline made for itself in a cluster: twice the largest value, for its key and headers.
@@ -202,6 +204,8 @@ pub const SHARED_GENERATION_BYTES_MAX: u64 = 2 << 20;
 pub const GROUP_NAME_BYTES_MAX: usize = 249;
 /// A member of a consumer group that was not heard of for so long has left it.
 pub const SESSION_TIME_MAX: Duration = Duration::from_secs(10);
+/// The same of a host that runs a pipeline on Kafka, where the pipeline does not say: then others take its partitions.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Room on the disk that commits leave: what is in memory and in the journals must still find a place.
 pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
 /// What the local socket answers to one fetch, one block at least.

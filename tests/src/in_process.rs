@@ -31,6 +31,7 @@ impl InProcess {
             compiler: crate::program(),
             workers,
             log,
+            clusters: Default::default(),
         };
         let host = Host::open(&options).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
         let catalog = PluginCatalog::new(host.runtime().clone());

@@ -2,12 +2,21 @@
 
 use super::{
     Broker, Commit, CommitError, Committed, EmbeddedLog, Fetched, LogError, Position, TopicPartition, TopicRole,
+    TopicSpec,
 };
 use crate::state::Changelog;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A log that pipelines run on. All calls wait.
 pub trait EngineLog: Broker {
+    /// Makes a topic.
+    ///
+    /// # Errors
+    /// As [`Broker::create_topic`].
+    fn make_topic(&self, spec: &TopicSpec, settings: &TopicSettings) -> Result<(), CommitError>;
+
     /// Says anew what a topic is to the pipeline that made it.
     ///
     /// # Errors
@@ -22,6 +31,22 @@ pub trait EngineLog: Broker {
 
     /// The changelogs in it.
     fn changelogs(self: Arc<Self>) -> Arc<dyn Changelog>;
+}
+
+/// How a topic is made, beyond what pipelines need to know of it. The embedded log has no use for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicSettings {
+    /// How many brokers have a copy; `None`: as many as the brokers say.
+    pub replication: Option<u16>,
+    /// By Kafka's names.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl TopicSettings {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.replication.is_none() && self.properties.is_empty()
+    }
 }
 
 /// Where a pipeline's group goes on reading a partition.
@@ -80,6 +105,10 @@ pub trait Assignee: Send + Sync {
 }
 
 impl EngineLog for Arc<EmbeddedLog> {
+    fn make_topic(&self, spec: &TopicSpec, _settings: &TopicSettings) -> Result<(), CommitError> {
+        self.create_topic(spec)
+    }
+
     fn set_topic_role(&self, name: &str, role: TopicRole) -> Result<(), CommitError> {
         EmbeddedLog::set_topic_role(self, name, role)
     }

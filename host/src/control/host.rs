@@ -1,22 +1,27 @@
 //! The host: a log, a guest runtime, workers, and the pipelines that run on them.
 
 mod engine;
+mod kafka;
 mod running;
 mod tasks;
 mod topics;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::catalog::PluginCatalog;
+use crate::connect::kafka::{ClusterError, ClusterSettings};
 use crate::connect::{self, CommitError, EmbeddedLog, EmbeddedSources, LogError, OpenError};
 use crate::guest::{self, GuestError, GuestSink, Runtime};
 use crate::observe::{Allowance, GuestLog};
-use crate::pipeline::{Plan, PlannedStage};
+use crate::pipeline::{Engine, Plan, PlannedStage};
 use crate::state::{Backend, LocalState, ShapeError, StateOpenError};
 use crate::task::{PipelineRuntime, Scheduler, StartError, TaskError};
 use engine::{EngineHost, StagePlugin};
+pub use kafka::Clusters;
+use kafka::KafkaHost;
 use running::Running;
 use tasks::PipelineTasks;
 
@@ -36,6 +41,8 @@ pub struct HostOptions {
     pub workers: usize,
     /// Settings of the log.
     pub log: connect::Options,
+    /// Where pipelines on Kafka find their clusters, beyond what their files say.
+    pub clusters: Clusters,
 }
 
 impl HostOptions {
@@ -50,6 +57,7 @@ impl HostOptions {
             compiler: std::env::current_exe().map_err(HostError::Program)?,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             log: connect::Options::default(),
+            clusters: Clusters::default(),
         })
     }
 
@@ -85,6 +93,27 @@ pub enum HostError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Open(#[from] OpenError),
+    /// A cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// Nobody says where the cluster of a pipeline is.
+    #[error("pipeline {pipeline:?} runs on Kafka, and nothing says where its brokers are")]
+    #[diagnostic(help("write `bootstrap = \"HOST:PORT\"` in its section `[kafka]`, or name them with --bootstrap"))]
+    NoCluster {
+        /// The pipeline's name.
+        pipeline: String,
+    },
+    /// A topic is missing, and the file says that none are made.
+    #[error("pipeline {pipeline:?} needs the topic {topic:?}, which is not there")]
+    #[diagnostic(help(
+        "make it with `millstream topics create`, or remove `create-topics = false` from the section `[kafka]`"
+    ))]
+    TopicMissing {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The topic.
+        topic: String,
+    },
     /// The guest runtime, or a plugin.
     #[error(transparent)]
     Guest(#[from] GuestError),
@@ -207,6 +236,8 @@ pub struct Host {
     names: Arc<Mutex<Vec<String>>>,
     /// Opened with the first pipeline on it.
     embedded: Option<EmbeddedHost>,
+    /// The same.
+    clusters: BTreeMap<ClusterSettings, KafkaHost>,
     options: HostOptions,
     runtime: Arc<Runtime>,
 }
@@ -238,6 +269,7 @@ impl Host {
             scheduler: Arc::new(Scheduler::start(options.workers)),
             names: Arc::default(),
             embedded: None,
+            clusters: BTreeMap::new(),
             options: options.clone(),
             runtime: options.runtime()?,
         })
@@ -254,6 +286,14 @@ impl Host {
             }
         };
         Ok(self.embedded.insert(opened))
+    }
+
+    fn open_cluster(&mut self, settings: ClusterSettings) -> Result<&KafkaHost, HostError> {
+        let opened = match self.clusters.remove(&settings) {
+            Some(opened) => opened,
+            None => KafkaHost::open(&settings, &self.options.data_dir)?,
+        };
+        Ok(self.clusters.entry(settings).or_insert(opened))
     }
 
     /// The log, for those who produce and consume beside the pipelines.
@@ -287,7 +327,9 @@ impl Host {
 
     /// What stages keep their state with, for those who read it; none before a pipeline that keeps some was started.
     pub fn kept_with(&self) -> Option<&Backend> {
-        self.embedded.as_ref()?.engine.backend_if_open()
+        let embedded = self.embedded.iter().map(|embedded| &embedded.engine);
+        let engines = embedded.chain(self.clusters.values().map(|cluster| &cluster.engine));
+        engines.filter_map(EngineHost::backend_if_open).next()
     }
 
     /// The guest runtime.
@@ -307,6 +349,15 @@ impl Host {
         self.announce(&plan.name);
         let configured = configured(&plan, catalog)?;
         let scheduler = self.scheduler.clone();
+        if let Engine::Kafka(kafka) = &plan.engine {
+            let kafka = kafka.clone();
+            let settings = self.options.clusters.settings(&plan.name, &kafka)?;
+            let started = self
+                .open_cluster(settings)?
+                .start(plan, &kafka, configured, scheduler)?;
+            self.running.push(started);
+            return Ok(());
+        }
         let EmbeddedHost { state, engine } = self.open_embedded()?;
         let runtime = Arc::new(engine.prepare(plan, configured)?);
         let sources = Arc::new(EmbeddedSources::new(state.log().clone(), &runtime.plan.group));
@@ -333,8 +384,22 @@ impl Host {
         let Some(turns) = self.scheduler.idle_turns() else {
             return false;
         };
-        let resting = |running: &Running| !matches!(running.state(), PipelineState::Running | PipelineState::Paused(_));
+        let resting = |running: &Running| match running.state() {
+            PipelineState::Running | PipelineState::Paused(_) => false,
+            PipelineState::AtEnd => self.has_read_all(running),
+            PipelineState::Failed(_) | PipelineState::Stopped => true,
+        };
         self.running.iter().all(resting) && self.scheduler.idle_turns() == Some(turns)
+    }
+
+    /// Whether there is nothing in its sources that it has not heard of: brokers say it a while after it was written.
+    fn has_read_all(&self, running: &Running) -> bool {
+        let Engine::Kafka(kafka) = &running.plan().engine else {
+            return true;
+        };
+        let settings = self.options.clusters.settings(&running.plan().name, kafka);
+        let cluster = settings.ok().and_then(|settings| self.clusters.get(&settings));
+        cluster.is_some_and(|cluster| running.has_read_all(&*cluster.engine.log))
     }
 
     /// Says that nobody will add records: tasks commit as soon as they are at the end.
@@ -373,6 +438,7 @@ impl Host {
         if let Some(embedded) = &self.embedded {
             embedded.engine.close();
         }
+        self.clusters.values().for_each(KafkaHost::close);
         true
     }
 }

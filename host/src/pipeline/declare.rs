@@ -11,6 +11,7 @@ use crate::window::{Emit, Window};
 use super::Spanned;
 use super::config::Config;
 use super::draft::{Draft, draft, read};
+use super::kafka::KafkaEngine;
 use super::plan::StateLimits;
 use super::problem::Report;
 use super::variable::Environment;
@@ -49,18 +50,21 @@ impl PartialEq for Declared {
 }
 
 /// Where topics are, and commits become true.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
     /// The log in the host's own data folder.
     #[default]
     Embedded,
+    /// A cluster.
+    Kafka(Box<KafkaEngine>),
 }
 
 impl Engine {
     /// The word for it in a pipeline file.
-    pub const fn name(self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Engine::Embedded => "embedded",
+            Engine::Kafka(_) => "kafka",
         }
     }
 }
@@ -162,6 +166,18 @@ pub struct Commit {
     pub interval: Duration,
     /// How much waits for a commit at most.
     pub bytes_max: usize,
+    /// What is promised.
+    pub guarantee: Guarantee,
+}
+
+/// What is promised of records when hosts or brokers fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guarantee {
+    /// What comes of a record is there once.
+    #[default]
+    ExactlyOnce,
+    /// It may be there again.
+    AtLeastOnce,
 }
 
 impl Default for Commit {
@@ -169,6 +185,7 @@ impl Default for Commit {
         Commit {
             interval: COMMIT_INTERVAL,
             bytes_max: COMMIT_BYTES_MAX,
+            guarantee: Guarantee::default(),
         }
     }
 }

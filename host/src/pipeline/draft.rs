@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::format::{CsvOptions, Format};
 use crate::limits::FUTURE_TIME_MAX;
+use crate::state::TableForm;
 
-use super::declare::{Commit, Declared, Dlq, Engine, Pipeline, Source};
+use super::declare::{Commit, Declared, Dlq, Guarantee, Pipeline, Source};
 use super::keys::FILE;
 use super::plan::StateLimits;
 use super::problem::{Problem, Report};
@@ -136,8 +137,8 @@ impl Drafter<'_> {
             };
             self.problems.push(Problem::new(name.span.clone(), message).help(help));
         }
-        // The only word that the grammar lets through.
-        let engine = Engine::Embedded;
+        let (word, section) = (fields.text("engine"), fields.section("kafka"));
+        let engine = self.engine(word, section);
         let declared_sources = self.table("source", "[source.rides]", fields.named("source"));
         let declared_stages = self.table("stage", "[stage.split]", fields.named("stage"));
         let lacking = declared_sources.lacking || declared_stages.lacking;
@@ -161,12 +162,26 @@ impl Drafter<'_> {
                 .value
                 .size("bytes")
                 .map_or(commit.bytes_max, |bytes| bytes as usize);
+            if fields
+                .value
+                .text("guarantee")
+                .is_some_and(|word| word.value == "at-least-once")
+            {
+                commit.guarantee = Guarantee::AtLeastOnce;
+            }
         }
         let mut state = StateLimits::default();
         if let Some(mut fields) = fields.section("state") {
             let memory = fields.value.size("memory");
             state.memory_bytes_max = memory.map_or(state.memory_bytes_max, |bytes| bytes as usize);
             state.quota_bytes_max = fields.value.size("quota");
+            if fields
+                .value
+                .text("changelog")
+                .is_some_and(|word| word.value == "binary")
+            {
+                state.changelog = TableForm::Binary;
+            }
         }
         let complete = complete && !sources.is_empty() && !stages.is_empty();
         complete.then_some(Pipeline {

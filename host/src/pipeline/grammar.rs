@@ -15,6 +15,8 @@ pub(super) enum Shape {
     Duration { min: Duration, max: Duration },
     /// A string such as "64MB".
     Size { min: u64, max: u64 },
+    /// `true` or `false`.
+    Flag,
     /// `false` and nothing else.
     False,
     /// An array, each element of this shape.
@@ -62,6 +64,7 @@ impl Shape {
             Shape::Count { .. } => "a whole number".into(),
             Shape::Duration { .. } => "a duration such as \"100ms\", \"5s\", \"1m\" or \"1h\"".into(),
             Shape::Size { .. } => "a size such as \"64MB\", \"64MiB\" or \"1GB\"".into(),
+            Shape::Flag => "true or false".into(),
             Shape::False => "false".into(),
             Shape::List(each) => format!("an array, each element of it {}", each.expected()),
             Shape::Section(section) => {
@@ -82,7 +85,7 @@ impl Shape {
         match self {
             Shape::Text | Shape::Word(_) | Shape::Duration { .. } | Shape::Size { .. } => "string",
             Shape::Count { .. } => "integer",
-            Shape::False => "boolean",
+            Shape::Flag | Shape::False => "boolean",
             Shape::List(_) => "array",
             Shape::Section(_) | Shape::Named(_) | Shape::Free => "table",
             Shape::Any(_) => "any",

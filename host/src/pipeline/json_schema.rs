@@ -48,6 +48,7 @@ fn shape(described: &Shape) -> Value {
         Shape::Size { .. } => {
             json!({ "type": "string", "pattern": or_variable(r"[0-9]+(\.[0-9]+)? *([kKmMgG][iI]?)?[bB]") })
         }
+        Shape::Flag => json!({ "type": "boolean" }),
         Shape::False => json!({ "const": false }),
         Shape::List(each) => json!({ "type": "array", "items": shape(each) }),
         Shape::Section(fixed) => section(fixed),

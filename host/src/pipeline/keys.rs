@@ -45,9 +45,9 @@ pub(super) static FILE: Section = Section {
         ),
         key(
             "engine",
-            Shape::Word(&["embedded"]),
+            Shape::Word(&["embedded", "kafka"]),
             "where the topics are; by default \"embedded\", the log in the data folder",
-            "\"embedded\"",
+            "\"kafka\"",
         ),
         required(
             "source",
@@ -66,6 +66,12 @@ pub(super) static FILE: Section = Section {
             Shape::Section(&DLQ),
             "where records go that cannot be processed",
             "{ topic = \"rides-dlq\" }",
+        ),
+        key(
+            "kafka",
+            Shape::Section(&KAFKA),
+            "how the cluster is reached, where the engine is \"kafka\"",
+            "{ bootstrap = \"127.0.0.1:9092\" }",
         ),
         key(
             "commit",
@@ -405,6 +411,12 @@ static COMMIT: Section = Section {
             "how much waits for a commit at most; by default \"8MiB\"",
             "\"1MB\"",
         ),
+        key(
+            "guarantee",
+            Shape::Word(&["exactly-once", "at-least-once"]),
+            "what is promised on Kafka; by default \"exactly-once\". The embedded log keeps that in any case",
+            "\"at-least-once\"",
+        ),
     ],
 };
 
@@ -429,10 +441,61 @@ static STATE: Section = Section {
             "rows on disk and in memory, of all tasks together; by default as much as there is room for",
             "\"10GB\"",
         ),
+        key(
+            "changelog",
+            Shape::Word(&["json", "binary"]),
+            "how changes are written to Kafka; by default \"json\", which others read as a table",
+            "\"binary\"",
+        ),
+    ],
+};
+
+static KAFKA: Section = Section {
+    what: "kafka",
+    keys: &[
+        key(
+            "bootstrap",
+            Shape::Text,
+            "brokers as HOST:PORT, with commas between them; by default what the command says",
+            "\"kafka-1:9092,kafka-2:9092\"",
+        ),
+        key(
+            "properties",
+            Shape::Free,
+            "properties of librdkafka for all clients, by its names",
+            "{ \"compression.type\" = \"zstd\" }",
+        ),
+        key(
+            "create-topics",
+            Shape::Flag,
+            "whether topics that are missing are made, or are an error; by default true",
+            "false",
+        ),
+        key(
+            "replication",
+            Shape::Count { min: 1, max: 100 },
+            "how many brokers have a copy of a topic that is made; by default what the brokers say",
+            "3",
+        ),
+        key(
+            "topic-properties",
+            Shape::Free,
+            "settings of topics that are made, by Kafka's names; not of internal ones",
+            "{ \"retention.ms\" = 604800000 }",
+        ),
+        key(
+            "session-timeout",
+            Shape::Duration {
+                min: Duration::from_secs(1),
+                max: Duration::from_secs(1800),
+            },
+            "after so long without a sign of life a host's partitions are given to others; by default \"10s\"",
+            "\"6s\"",
+        ),
     ],
 };
 
 /// All of them: a key that is unknown in one may belong to another.
-pub(super) static SECTIONS: [&Section; 10] = [
-    &FILE, &SOURCE, &CSV, &STAGE, &WINDOW, &SINK, &LIMITS, &DLQ, &COMMIT, &STATE,
+pub(super) static SECTIONS: [&Section; 11] = [
+    &FILE, &SOURCE, &CSV, &STAGE, &WINDOW, &SINK, &LIMITS, &DLQ, &KAFKA, &COMMIT, &STATE,
 ];

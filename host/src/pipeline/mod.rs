@@ -11,6 +11,7 @@ mod explain;
 mod flow;
 mod grammar;
 mod json_schema;
+mod kafka;
 mod keys;
 mod known;
 mod plan;
@@ -30,9 +31,10 @@ mod wiring;
 pub use catalog::{Catalog, CatalogError, Concern, Described};
 pub use check::{check, load};
 pub use config::Config;
-pub use declare::{Commit, Destination, Dlq, Engine, Pipeline, Sink, Source, Stage, StageInput};
+pub use declare::{Commit, Destination, Dlq, Engine, Guarantee, Pipeline, Sink, Source, Stage, StageInput};
 pub use explain::{Explanation, explain};
 pub use json_schema::json_schema;
+pub use kafka::KafkaEngine;
 pub use plan::{
     Feed, Origin, Plan, PlannedBranch, PlannedSink, PlannedSource, PlannedStage, Repartition, RepartitionFeed,
     StageEntry, StateLimits, WINDOW_BOUNDS,

@@ -6,10 +6,11 @@ use std::time::Duration;
 use crate::format::Format;
 use crate::limits::StageLimits;
 use crate::schema::{Accumulator, Branch, Field, FieldType, Info, MappedField, Place, PluginKind, Signature};
+use crate::state::TableForm;
 use crate::window::{Emit, Window};
 
 use super::config::Config;
-use super::declare::Engine;
+use super::declare::{Engine, Guarantee};
 
 /// A pipeline that was checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +33,8 @@ pub struct Plan {
     pub commit_interval: Duration,
     /// How many bytes of outputs wait for a commit at most.
     pub commit_bytes_max: usize,
+    /// What is promised where the engine leaves a choice.
+    pub guarantee: Guarantee,
     /// What state may take.
     pub state: StateLimits,
     /// Sources, by index, that meet in a stage and so are read by the same tasks. Each source is in one of them; both
@@ -97,6 +100,8 @@ pub struct StateLimits {
     pub memory_bytes_max: usize,
     /// The local store and what is not yet in it, of all its tasks together; `None`: as much as there is room for.
     pub quota_bytes_max: Option<u64>,
+    /// How changes are written where others read them.
+    pub changelog: TableForm,
 }
 
 impl Default for StateLimits {
@@ -104,6 +109,7 @@ impl Default for StateLimits {
         StateLimits {
             memory_bytes_max: crate::limits::STATE_MEMORY_BYTES_MAX,
             quota_bytes_max: None,
+            changelog: TableForm::default(),
         }
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn plan(
     let mut plan = Plan {
         name: pipeline.name.value.clone(),
         group: pipeline.name.value.clone(),
-        engine: pipeline.engine,
+        engine: pipeline.engine.clone(),
         sources: pipeline.sources.iter().map(planned_source).collect(),
         repartitions: Vec::new(),
         state: pipeline.state,
@@ -58,6 +58,7 @@ pub(super) fn plan(
         },
         commit_interval: pipeline.commit.interval,
         commit_bytes_max: pipeline.commit.bytes_max,
+        guarantee: pipeline.commit.guarantee,
         subtopologies: wiring::subtopologies(sources + rekeyed.len(), &reaching.within),
     };
     for (index, one) in rekeyed.iter().enumerate() {

@@ -5,6 +5,7 @@ mod bad_keys;
 mod bad_wiring;
 mod drawing;
 mod good_files;
+mod kafka;
 mod keyed;
 mod plugins;
 

@@ -20,6 +20,7 @@ pub(super) enum Value {
     Count(u64),
     Duration(Duration),
     Size(u64),
+    Flag(bool),
     False,
     List(Vec<Spanned<Value>>),
     Section(Fields),
@@ -80,6 +81,14 @@ impl Fields {
             _ => None,
         });
         size.map(|size| size.value)
+    }
+
+    pub fn flag(&mut self, name: &str) -> Option<bool> {
+        let flag = self.take_as(name, |value| match value {
+            Value::Flag(flag) => Some(flag),
+            _ => None,
+        });
+        flag.map(|flag| flag.value)
     }
 
     pub fn section(&mut self, name: &str) -> Option<Spanned<Fields>> {
@@ -269,6 +278,7 @@ impl<'w> Walker<'w> {
                     None => self.mistyped(shape, name, value, span),
                 };
             }
+            (Shape::Flag, DeValue::Boolean(flag)) => Value::Flag(*flag),
             (Shape::False, DeValue::Boolean(false)) => Value::False,
             (Shape::Count { min, max }, DeValue::Integer(integer)) => {
                 self.count(name, integer.as_str(), integer.radix(), (*min, *max), &span)?

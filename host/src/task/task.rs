@@ -357,7 +357,7 @@ impl Task {
 
 impl TaskError {
     /// Whether waiting may help.
-    fn passes(&self) -> bool {
+    pub fn passes(&self) -> bool {
         match self {
             TaskError::Log { source, .. } => matches!(source, LogError::Unavailable { .. }),
             TaskError::Store(error) | TaskError::Start(StartError::Store(error)) => error.passes(),

@@ -87,12 +87,6 @@ impl KafkaChangelogs {
         })
     }
 
-    /// Keeps what was just committed, so that it need not be fetched: these changes, whose last record is the last of its
-    /// commit, at `base + blocks.len() - 1`; `from` as [`TableAppend`](crate::connect::TableAppend) has it.
-    pub fn remember(&self, tp: &TopicPartition, from: u64, base: u64, blocks: BlockBuilder) {
-        self.source.recent.remember(tp, from, base, blocks);
-    }
-
     /// Partitions that tasks restore from now, each with how many offsets are left.
     pub fn restoring(&self) -> Vec<(TopicPartition, u64)> {
         self.restorer.restoring()
@@ -124,6 +118,14 @@ impl Changelog for KafkaChangelogs {
             }
             std::thread::sleep(STABLE_LOOK_INTERVAL);
         }
+    }
+
+    fn remembers(&self) -> bool {
+        true
+    }
+
+    fn remember(&self, tp: &TopicPartition, from: u64, base: u64, blocks: BlockBuilder) {
+        self.source.recent.remember(tp, from, base, blocks);
     }
 
     fn mark(&self, _pipeline: &Arc<str>, tp: &TopicPartition, up_to: u64) -> Result<(), MarkError> {

@@ -6,6 +6,7 @@ use super::member::{Member, MemberSpec, Members};
 use super::settings::ClusterSettings;
 use super::transactions::Transactions;
 use crate::connect::LogError;
+use crate::state::Changelog;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
@@ -59,9 +60,15 @@ pub enum ClusterError {
 impl KafkaCluster {
     /// Finds out which cluster it is, and takes a folder for it in `data_dir`: the first that no other host uses.
     ///
+    /// `changelogs` hears of the changes of stores that are committed here.
+    ///
     /// # Errors
     /// Where no broker answers, and where no folder can be had.
-    pub fn open(settings: ClusterSettings, data_dir: &Path) -> Result<KafkaCluster, ClusterError> {
+    pub fn open(
+        settings: ClusterSettings,
+        changelogs: Arc<dyn Changelog>,
+        data_dir: &Path,
+    ) -> Result<KafkaCluster, ClusterError> {
         let id = cluster_id(&settings)?;
         let all = data_dir.join("kafka").join(id);
         let (folder, lock) = take_folder(&all)?;
@@ -74,7 +81,7 @@ impl KafkaCluster {
             source,
         })?;
         Ok(KafkaCluster {
-            transactions: Transactions::new(settings.clone(), format!("millstream-{host}")),
+            transactions: Transactions::new(settings.clone(), format!("millstream-{host}"), changelogs),
             settings,
             members,
             folder,

@@ -22,7 +22,7 @@ use super::reader::{Isolation, Reading};
 use super::settings::ClusterSettings;
 use crate::connect::{
     Assignment, Broker, Commit, CommitError, Committed, EngineLog, Fetched, GroupDescription, GroupOffset, LogError,
-    Position, TopicDescription, TopicPartition, TopicRole, TopicSpec,
+    Position, TopicDescription, TopicPartition, TopicRole, TopicSettings, TopicSpec,
 };
 use crate::state::Changelog;
 use members::Readers;
@@ -64,9 +64,7 @@ impl KafkaLog {
         };
         let mut own = settings.clone();
         let wait = || FETCH_WAIT_MS.to_owned();
-        own.properties
-            .entry("fetch.wait.max.ms".into())
-            .or_insert_with(wait);
+        own.properties.entry("fetch.wait.max.ms".into()).or_insert_with(wait);
         let reading = Reading::new(&own, Isolation::Committed).map_err(unavailable)?;
         first_answer(&reading).map_err(unavailable)?;
         Ok(Arc::new(KafkaLog {
@@ -169,7 +167,9 @@ impl KafkaLog {
 fn first_answer(reading: &Reading) -> Result<(), LogError> {
     let end = Instant::now() + FIRST_ANSWER_TIME_MAX;
     loop {
-        let answer = reading.client().fetch_metadata(Some(super::CATALOG_TOPIC), LOOK_INTERVAL);
+        let answer = reading
+            .client()
+            .fetch_metadata(Some(super::CATALOG_TOPIC), LOOK_INTERVAL);
         reading.serve();
         match answer {
             Ok(_) => {
@@ -188,7 +188,7 @@ fn first_answer(reading: &Reading) -> Result<(), LogError> {
 
 impl Broker for KafkaLog {
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), CommitError> {
-        self.named_commit(self.make_topic(spec))
+        self.named_commit(self.create(spec, &TopicSettings::default()))
     }
 
     fn delete_topic(&self, name: &str) -> Result<(), CommitError> {
@@ -251,6 +251,10 @@ impl Broker for KafkaLog {
 }
 
 impl EngineLog for KafkaLog {
+    fn make_topic(&self, spec: &TopicSpec, settings: &TopicSettings) -> Result<(), CommitError> {
+        self.named_commit(self.create(spec, settings))
+    }
+
     fn set_topic_role(&self, name: &str, role: TopicRole) -> Result<(), CommitError> {
         self.topic(name)?;
         self.named_commit(self.catalog.set(name, &role))

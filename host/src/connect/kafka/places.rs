@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::connect::{LogError, TopicPartition};
+use rdkafka::TopicPartitionList;
 use rdkafka::bindings as c;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::RDKafkaRespErr;
@@ -84,6 +85,12 @@ pub(super) fn c_name(topic: &str) -> Result<CString, LogError> {
         topic: topic.to_owned(),
         reason: "a name has no NUL".into(),
     })
+}
+
+/// What stands in a list of rdkafka's, which itself takes notes of other programs for text, and panics where they are none.
+pub(super) fn of(list: &TopicPartitionList) -> Vec<Place> {
+    // SAFETY: it lives as long as the call.
+    unsafe { read(list.ptr()) }
 }
 
 /// # Safety

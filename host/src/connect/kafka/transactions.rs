@@ -8,11 +8,15 @@ use super::errors;
 use super::member::GroupConsumer;
 use super::native::{Refused, Topics};
 use super::settings::ClusterSettings;
-use crate::connect::{Append, Commit, CommitError, Committed, Done, GroupOffset, LogError};
+use crate::connect::{
+    Append, Commit, CommitError, Committed, Done, GroupOffset, LogError, TableAppend, TopicPartition,
+};
 use crate::crash::crash_point;
 use crate::limits::DERIVED_RECORD_BYTES_MAX;
+use crate::record::{Headers, RecordRef};
+use crate::state::{Changelog, SCHEMA_HEADER, TableBuffers};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
@@ -57,6 +61,8 @@ struct Shared {
     settings: ClusterSettings,
     /// What transactional ids begin with: this host's own.
     id: String,
+    /// Hears of the changes of stores that were committed.
+    changelogs: Arc<dyn Changelog>,
     queue: Mutex<Queue>,
     work: Condvar,
 }
@@ -74,11 +80,12 @@ struct Queue {
 
 impl Transactions {
     /// With transactional ids that begin so. Threads start with the first commit.
-    pub(super) fn new(settings: ClusterSettings, id: String) -> Arc<Transactions> {
+    pub(super) fn new(settings: ClusterSettings, id: String, changelogs: Arc<dyn Changelog>) -> Arc<Transactions> {
         Arc::new(Transactions {
             shared: Arc::new(Shared {
                 settings,
                 id,
+                changelogs,
                 queue: Mutex::default(),
                 work: Condvar::new(),
             }),
@@ -248,11 +255,31 @@ impl Worker {
             self.plainly(&consumer, &commits)
         };
         match outcome {
-            Ok(committed) => done
-                .into_iter()
-                .zip(committed)
-                .for_each(|(done, committed)| done(Ok(committed))),
+            Ok(committed) => {
+                for ((commit, committed), done) in commits.into_iter().zip(committed).zip(done) {
+                    // First, as the store is flushed when it hears of the commit.
+                    self.remember(commit, &committed);
+                    done(Ok(committed));
+                }
+            }
             Err(error) => done.into_iter().for_each(|done| done(Err(error.clone()))),
+        }
+    }
+
+    /// Tells the changelogs what has become true.
+    fn remember(&self, mut commit: Commit, committed: &Committed) {
+        let changelogs = &self.shared.changelogs;
+        if !changelogs.remembers() {
+            return;
+        }
+        for TableAppend { append, from, .. } in commit.tables {
+            let Append {
+                topic,
+                partition,
+                blocks,
+            } = &mut commit.appends[append];
+            let place = TopicPartition::new(&**topic, *partition);
+            changelogs.remember(&place, from, committed.base_offsets[append], std::mem::take(blocks));
         }
     }
 
@@ -310,7 +337,7 @@ impl Worker {
 }
 
 /// What became of a transaction that failed.
-enum Failed {
+pub(super) enum Failed {
     /// It was aborted: nothing of it is true, and the producer can go on.
     Aborted(CommitError),
     /// The producer cannot be used any more.
@@ -318,11 +345,13 @@ enum Failed {
 }
 
 /// A producer.
-struct Outlet {
+pub(super) struct Outlet {
     // Dropped before the producer that they belong to.
     topics: Topics,
     producer: BaseProducer<Reports>,
     trouble: Trouble,
+    /// Records that were handed over.
+    produced: usize,
 }
 
 /// What the brokers report of delivered records.
@@ -381,7 +410,7 @@ impl Reports {
 }
 
 impl Outlet {
-    fn transactional(settings: &ClusterSettings, id: &str) -> Result<Outlet, CommitError> {
+    pub(super) fn transactional(settings: &ClusterSettings, id: &str) -> Result<Outlet, CommitError> {
         let outlet = Outlet::new(settings, Some(id))?;
         let begun = outlet.producer.init_transactions(INIT_TIME_MAX);
         begun.map_err(|error| {
@@ -390,7 +419,7 @@ impl Outlet {
         Ok(outlet)
     }
 
-    fn plain(settings: &ClusterSettings) -> Result<Outlet, CommitError> {
+    pub(super) fn plain(settings: &ClusterSettings) -> Result<Outlet, CommitError> {
         Outlet::new(settings, None)
     }
 
@@ -420,10 +449,15 @@ impl Outlet {
             topics: Topics::new(),
             producer,
             trouble,
+            produced: 0,
         })
     }
 
-    fn transaction(&mut self, consumer: &GroupConsumer, commits: &[Commit]) -> Result<Vec<Committed>, Failed> {
+    pub(super) fn transaction<C: ConsumerContext>(
+        &mut self,
+        consumer: &BaseConsumer<C>,
+        commits: &[Commit],
+    ) -> Result<Vec<Committed>, Failed> {
         let begun = self.producer.begin_transaction();
         begun.map_err(|error| self.broken("beginning a transaction", &error))?;
         if let Err(error) = self.fill(consumer, commits) {
@@ -446,8 +480,15 @@ impl Outlet {
         }
     }
 
+    /// Records without a transaction, each where it belongs, or an error: then some may be there.
+    pub(super) fn write(&mut self, commits: &[Commit]) -> Result<Vec<Committed>, LogError> {
+        self.produce_all(commits)?;
+        self.flush()?;
+        Ok(self.committed(commits))
+    }
+
     /// Everything that belongs into the transaction.
-    fn fill(&mut self, consumer: &GroupConsumer, commits: &[Commit]) -> Result<(), LogError> {
+    fn fill<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, commits: &[Commit]) -> Result<(), LogError> {
         self.produce_all(commits)?;
         crash_point("kafka-produced");
         let offsets = offsets(commits.iter().flat_map(|commit| &commit.offsets))?;
@@ -471,24 +512,57 @@ impl Outlet {
             delivered.offsets.clear();
             delivered.offsets.resize(appends().count(), 0);
         }
-        let mut records = 0;
-        for (at, append) in appends().enumerate() {
-            let (mut mark, mut outcome) = (at + 1, Ok(()));
-            append.blocks.each(|record| {
-                if outcome.is_ok() {
-                    outcome = self.produce(append, &record, std::mem::take(&mut mark));
-                    records += 1;
-                    if records % RECORDS_PER_POLL == 0 {
-                        self.producer.poll(Duration::ZERO);
+        let mut mark = 0;
+        let mut buffers = TableBuffers::default();
+        for commit in commits {
+            for (at, append) in commit.appends.iter().enumerate() {
+                mark += 1;
+                let table = commit.tables.iter().find(|table| table.append == at);
+                let (mut mark, mut outcome) = (mark, Ok(()));
+                append.blocks.each(|record| {
+                    if outcome.is_ok() {
+                        let mark = std::mem::take(&mut mark);
+                        outcome = match table {
+                            None => self.produce(append, &record, mark),
+                            Some(table) => self.produce_change(append, table, record, &mut buffers, mark),
+                        };
                     }
-                }
-            });
-            outcome?;
+                });
+                outcome?;
+            }
         }
         Ok(())
     }
 
-    fn produce(&mut self, append: &Append, record: &crate::record::RecordRef<'_>, mark: usize) -> Result<(), LogError> {
+    /// A change of a store, as others read it.
+    fn produce_change(
+        &mut self,
+        append: &Append,
+        table: &TableAppend,
+        change: RecordRef<'_>,
+        buffers: &mut TableBuffers,
+        mark: usize,
+    ) -> Result<(), LogError> {
+        let row = table.codec.encode(change, buffers);
+        let headers: Headers = match row.schema {
+            Some(schema) => [(SCHEMA_HEADER, Some(schema))].into_iter().collect(),
+            None => Headers::default(),
+        };
+        let record = RecordRef {
+            key: Some(row.key),
+            value: row.value,
+            headers: headers.as_ref(),
+            timestamp_ms: row.timestamp_ms,
+            offset: 0,
+        };
+        self.produce(append, &record, mark)
+    }
+
+    fn produce(&mut self, append: &Append, record: &RecordRef<'_>, mark: usize) -> Result<(), LogError> {
+        self.produced = self.produced.wrapping_add(1);
+        if self.produced.is_multiple_of(RECORDS_PER_POLL) {
+            self.producer.poll(Duration::ZERO);
+        }
         let end = Instant::now() + END_TIME_MAX;
         loop {
             let client = self.producer.client();
@@ -584,7 +658,7 @@ fn needs_abort(error: &KafkaError) -> bool {
 }
 
 /// Offsets as librdkafka wants them; of a partition that is named twice the last counts.
-fn offsets<'o>(offsets: impl Iterator<Item = &'o GroupOffset>) -> Result<TopicPartitionList, LogError> {
+pub(super) fn offsets<'o>(offsets: impl Iterator<Item = &'o GroupOffset>) -> Result<TopicPartitionList, LogError> {
     let mut list = TopicPartitionList::new();
     for offset in offsets {
         let mut element = list.add_partition(&offset.topic, offset.partition as i32);

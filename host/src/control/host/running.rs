@@ -5,18 +5,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::PipelineState;
 use super::tasks::PipelineTasks;
+use crate::connect::kafka::Member;
+use crate::connect::{Broker, EngineLog, Position};
 use crate::pipeline::Plan;
 use crate::task::PipelineRuntime;
 
 /// A pipeline that was started.
 pub(super) struct Running {
     tasks: Arc<PipelineTasks>,
+    /// Who gives it its partitions; `None` where all are its.
+    member: Option<Member>,
 }
 
 impl Running {
     /// All partitions are its, and stay so.
     pub fn of_all(tasks: Arc<PipelineTasks>) -> Running {
-        Running { tasks }
+        Running { tasks, member: None }
+    }
+
+    /// It has the partitions that its group gives it.
+    pub fn of_member(tasks: Arc<PipelineTasks>, member: Member) -> Running {
+        Running {
+            tasks,
+            member: Some(member),
+        }
     }
 
     /// What its tasks share.
@@ -34,12 +46,20 @@ impl Running {
         self.tasks.lag()
     }
 
+    /// Whether its commits count everything that its partitions have now.
+    pub fn has_read_all(&self, log: &dyn EngineLog) -> bool {
+        self.tasks.places().iter().all(|place| {
+            let committed = self.tasks.log.resume(place).ok().flatten();
+            let end = Broker::offset_at(log, place, Position::End).ok();
+            committed
+                .zip(end)
+                .is_some_and(|(committed, end)| committed.offset >= end)
+        })
+    }
+
     /// It should commit as soon as it is at the end: nobody adds records.
     pub fn drain(&self) {
-        self.tasks.each(|task| {
-            task.status.draining.store(true, Ordering::Release);
-            task.handle.waker().wake();
-        });
+        self.tasks.drain();
     }
 
     /// A stage should close all its windows at the end of the sources.
@@ -58,15 +78,26 @@ impl Running {
 
     /// It should commit and end.
     pub fn stop(&self) {
-        self.tasks.each(|task| task.stop());
+        match &self.member {
+            Some(member) => {
+                self.tasks.close();
+                member.leave();
+            }
+            None => {
+                self.tasks.each(|task| task.stop());
+            }
+        }
     }
 
     /// Whether it has ended.
     pub fn is_over(&self) -> bool {
-        self.tasks
-            .each(|task| task.handle.is_done())
-            .into_iter()
-            .all(|done| done)
+        let has_left = self.member.as_ref().is_none_or(Member::has_left);
+        has_left
+            && self
+                .tasks
+                .each(|task| task.handle.is_done())
+                .into_iter()
+                .all(|done| done)
     }
 
     /// How it is.
@@ -83,8 +114,18 @@ impl Running {
         if ended(false).contains(&true) {
             return PipelineState::Failed("a task panicked".into());
         }
-        if ended(true).contains(&true) {
+        let left = self.member.as_ref().is_some_and(Member::has_left);
+        if left || self.member.is_none() && ended(true).contains(&true) {
             return PipelineState::Stopped;
+        }
+        if let Some(why) = self.tasks.unread() {
+            return PipelineState::Paused(why);
+        }
+        if let Some(member) = self.member.as_ref().filter(|member| !member.is_settled()) {
+            return match member.trouble() {
+                Some(why) => PipelineState::Paused(why),
+                None => PipelineState::Running,
+            };
         }
         if let Some(why) = first(self.tasks.each(|task| said(&task.status.paused))) {
             return PipelineState::Paused(why);

@@ -1,8 +1,9 @@
 //! The tasks of one pipeline on this host: one for each partition that is its to read.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::connect::{Assignee, TaskLog, TopicPartition};
 use crate::task::{Handle, PipelineRuntime, Scheduler, Task, TaskError, TaskStatus, Turn};
@@ -13,13 +14,22 @@ pub(super) struct PipelineTasks {
     pub log: Arc<dyn TaskLog>,
     scheduler: Arc<Scheduler>,
     held: Mutex<Held>,
+    /// Nobody adds records: all tasks commit as soon as they are at the end.
+    draining: AtomicBool,
+    /// It takes no partitions any more.
+    closed: AtomicBool,
 }
+
+/// How long the tasks of new partitions wait to be made again where that failed.
+const AGAIN_TIME: Duration = Duration::from_millis(500);
 
 /// What is this host's to read, and who reads it.
 #[derive(Default)]
 struct Held {
     places: BTreeSet<TopicPartition>,
     tasks: Vec<RunningTask>,
+    /// Why partitions that are its stay unread.
+    unread: Option<String>,
 }
 
 /// A task that runs, or has ended.
@@ -37,6 +47,8 @@ impl PipelineTasks {
             log,
             scheduler,
             held: Mutex::default(),
+            draining: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         })
     }
 
@@ -77,6 +89,30 @@ impl PipelineTasks {
                 task.stop();
             }
         }
+    }
+
+    /// It takes no partitions any more.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Its tasks should commit as soon as they are at the end: nobody adds records.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.each(|task| {
+            task.status.draining.store(true, Ordering::Release);
+            task.handle.waker().wake();
+        });
+    }
+
+    /// Why partitions that are its stay unread, where some do.
+    pub fn unread(&self) -> Option<String> {
+        self.held().unread.clone()
+    }
+
+    /// What is its to read.
+    pub fn places(&self) -> Vec<TopicPartition> {
+        self.held().places.iter().cloned().collect()
     }
 
     /// Whether no task reads any of these any more; those that have ended are forgotten.
@@ -125,6 +161,8 @@ impl PipelineTasks {
 
     fn start(&self, sources: &[usize], partition: u32) -> Result<RunningTask, TaskError> {
         let status = Arc::new(TaskStatus::default());
+        let draining = self.draining.load(Ordering::Acquire);
+        status.draining.store(draining, Ordering::Release);
         let (runtime, log, held) = (self.runtime.clone(), self.log.clone(), status.clone());
         let handle = self.scheduler.try_spawn(|waker| {
             let task = Task::new(runtime, log, held, waker, sources, partition)?;
@@ -147,12 +185,19 @@ impl PipelineTasks {
 
 impl Assignee for PipelineTasks {
     fn assigned(&self, places: &[TopicPartition]) -> Vec<TopicPartition> {
-        match self.add(places) {
-            Ok(()) => places.to_vec(),
-            Err(error) => {
+        loop {
+            let Err(error) = self.add(places) else {
+                self.held().unread = None;
+                return places.to_vec();
+            };
+            let passes = error.passes() && !self.closed.load(Ordering::Acquire);
+            if self.held().unread.replace(error.to_string()).is_none() || !passes {
                 tracing::error!(pipeline = self.runtime.plan.name, "partitions stay unread: {error}");
-                Vec::new()
             }
+            if !passes {
+                return Vec::new();
+            }
+            std::thread::sleep(AGAIN_TIME);
         }
     }
 

@@ -4,9 +4,16 @@ use std::sync::Arc;
 
 use super::HostError;
 use super::engine::EngineHost;
-use crate::connect::{LogError, TopicPartition, TopicRole, TopicSpec};
-use crate::pipeline::{Plan, PlannedStage, changelog_topic};
+use crate::connect::{LogError, TopicPartition, TopicRole, TopicSettings, TopicSpec};
+use crate::pipeline::{Engine, Plan, PlannedStage, changelog_topic};
 use crate::state::{StoreShape, has_kept};
+
+fn topic_settings(plan: &Plan) -> TopicSettings {
+    match &plan.engine {
+        Engine::Embedded => TopicSettings::default(),
+        Engine::Kafka(engine) => engine.topics.clone(),
+    }
+}
 
 impl EngineHost {
     pub(super) fn make_sinks(&self, plan: &Plan) -> Result<(), HostError> {
@@ -32,7 +39,16 @@ impl EngineHost {
         if self.log.topic(topic).is_ok() {
             return Ok(());
         }
-        self.log.create_topic(&TopicSpec::new(topic, partitions))?;
+        if let Engine::Kafka(engine) = &plan.engine
+            && !engine.makes_topics
+        {
+            return Err(HostError::TopicMissing {
+                pipeline: plan.name.clone(),
+                topic: topic.to_owned(),
+            });
+        }
+        let spec = TopicSpec::new(topic, partitions);
+        self.log.make_topic(&spec, &topic_settings(plan))?;
         tracing::info!(pipeline = plan.name, topic, partitions, "made a topic that was missing");
         Ok(())
     }
@@ -50,7 +66,12 @@ impl EngineHost {
                 role: Some(Arc::new(role)),
                 ..TopicSpec::new(topic, partitions)
             };
-            return Ok(self.log.create_topic(&spec)?);
+            // What else a topic of its own needs follows from its role.
+            let settings = TopicSettings {
+                replication: topic_settings(plan).replication,
+                ..TopicSettings::default()
+            };
+            return Ok(self.log.make_topic(&spec, &settings)?);
         };
         match there.spec.role.as_deref() {
             Some(TopicRole::Repartition { pipeline, .. } | TopicRole::Changelog { pipeline, .. })
@@ -86,12 +107,15 @@ impl EngineHost {
                 let topic = changelog_topic(&plan.name, &stage.name, None);
                 let fields = &accumulator.fields;
                 let shape = StoreShape::of_groups(&plan.name, &stage.name, topic, fields, stage.window)
-                    .by(stage.key.as_deref());
+                    .by(stage.key.as_deref())
+                    .written(plan.state.changelog);
                 shapes.push((shape, None));
             }
             for store in &stage.signature.stores {
                 let topic = changelog_topic(&plan.name, &stage.name, Some(&store.name));
-                let shape = StoreShape::of_store(&plan.name, &stage.name, topic, store).by(stage.key.as_deref());
+                let shape = StoreShape::of_store(&plan.name, &stage.name, topic, store)
+                    .by(stage.key.as_deref())
+                    .written(plan.state.changelog);
                 shapes.push((shape, Some(store.name.as_str())));
             }
             let source = stage.sources.first().map(|&source| &plan.sources[source].topic);

@@ -15,6 +15,7 @@ use crate::pipeline::keys::FILE;
 use crate::pipeline::{
     Destination, Engine, Origin, Pipeline, StageEntry, StageInput, StateLimits, explain, json_schema,
 };
+use crate::state::TableForm;
 use crate::window::{Emit, Window};
 
 /// As short as a person would write it.
@@ -156,6 +157,7 @@ fn everything_can_be_said() {
     let state = StateLimits {
         memory_bytes_max: 1 << 30,
         quota_bytes_max: Some(10_000_000_000),
+        changelog: TableForm::Json,
     };
     assert_eq!(pipeline.state, state);
     let config = stage.config.as_ref().expect("configured");
@@ -397,7 +399,7 @@ fn files_are_loaded_and_missing_ones_are_named() {
 fn every_key_has_an_effect() {
     let base = "source.s = { format = { csv = { columns = [\"a\"] } } }\n[stage.t]\nplugin = \"p.wasm\"\ninput = \"s\"\nto.b = { topic = \"x\" }\nkey = \"a\"\nwindow = { hopping = \"10m\", advance = \"2m\" }\n";
     let stage = of(&FILE, "stage");
-    let sections: [(&str, &Section); 9] = [
+    let sections: [(&str, &Section); 10] = [
         ("", &FILE),
         ("source.s.", of(&FILE, "source")),
         ("stage.t.", stage),
@@ -405,15 +407,18 @@ fn every_key_has_an_effect() {
         ("stage.t.to.b.", of(stage, "to")),
         ("stage.t.window.", of(stage, "window")),
         ("dlq.", of(&FILE, "dlq")),
+        ("kafka.", of(&FILE, "kafka")),
         ("commit.", of(&FILE, "commit")),
         ("state.", of(&FILE, "state")),
     ];
     for (place, section) in sections {
         for Key { name, example, .. } in section.keys {
-            // Names of defaults, and the one engine that there is.
-            if matches!(*name, "engine") {
-                continue;
-            }
+            let base = match *name {
+                // Only with that engine.
+                "kafka" => &format!("engine = \"kafka\"\n{base}"),
+                _ if place == "kafka." => &format!("engine = \"kafka\"\n{base}"),
+                _ => base,
+            };
             let mut file: toml::Table = base.parse().expect("TOML");
             match *name {
                 // A window has one kind.

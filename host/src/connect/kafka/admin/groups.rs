@@ -87,7 +87,9 @@ impl Admin<'_> {
         }
         // SAFETY: name and list are copied; what is asked for is given back once, and copied by the call before.
         unsafe {
-            let asked = list.as_ref().map_or(std::ptr::null(), |list| list.as_ptr().cast_const());
+            let asked = list
+                .as_ref()
+                .map_or(std::ptr::null(), |list| list.as_ptr().cast_const());
             let mut asked = c::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), asked);
             let answer = self.ask(|client, queue| {
                 c::rd_kafka_ListConsumerGroupOffsets(client, &mut asked, 1, options.0, queue);
@@ -95,7 +97,9 @@ impl Admin<'_> {
             c::rd_kafka_ListConsumerGroupOffsets_destroy(asked);
             let answer = answer?;
             let result = c::rd_kafka_event_ListConsumerGroupOffsets_result(answer.0);
-            of_group(listed(|count| c::rd_kafka_ListConsumerGroupOffsets_result_groups(result, count)))
+            of_group(listed(|count| {
+                c::rd_kafka_ListConsumerGroupOffsets_result_groups(result, count)
+            }))
         }
     }
 
@@ -117,9 +121,14 @@ impl Admin<'_> {
             c::rd_kafka_AlterConsumerGroupOffsets_destroy(asked);
             let answer = answer?;
             let result = c::rd_kafka_event_AlterConsumerGroupOffsets_result(answer.0);
-            of_group(listed(|count| c::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, count)))?
+            of_group(listed(|count| {
+                c::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, count)
+            }))?
         };
-        places.into_iter().find_map(|place| place.error).map_or(Ok(()), |code| Err(code.into()))
+        places
+            .into_iter()
+            .find_map(|place| place.error)
+            .map_or(Ok(()), |code| Err(code.into()))
     }
 
     /// Forgets a group.

@@ -131,8 +131,7 @@ impl Admin<'_> {
                 return Err(refusal.into());
             }
             let mut count = 0;
-            let operations =
-                c::rd_kafka_TopicDescription_authorized_operations(described, ptr::from_mut(&mut count));
+            let operations = c::rd_kafka_TopicDescription_authorized_operations(described, ptr::from_mut(&mut count));
             if operations.is_null() {
                 return Ok(None);
             }

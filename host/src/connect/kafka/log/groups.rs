@@ -40,7 +40,9 @@ impl KafkaLog {
         places.sort();
         places.dedup();
         let ends = self.ends(&places)?;
-        let described = offsets.iter().map(|(state, committed)| describe(state, committed, &ends));
+        let described = offsets
+            .iter()
+            .map(|(state, committed)| describe(state, committed, &ends));
         let mut described: Vec<_> = described.collect();
         described.sort_by(|a, b| a.group.cmp(&b.group));
         Ok(described)
@@ -55,7 +57,11 @@ impl KafkaLog {
             failed.map_or(Ok(places), |code| Err(code.into()))
         });
         let places = places.map_err(|error| {
-            self.refused(&format!("asking where the group {group:?} goes on in {tp}"), None, error)
+            self.refused(
+                &format!("asking where the group {group:?} goes on in {tp}"),
+                None,
+                error,
+            )
         })?;
         let committed = places.into_iter().find(|place| place.tp == *tp && place.offset >= 0);
         Ok(committed.map(|place| (place.offset as u64, place.metadata)))
@@ -74,8 +80,9 @@ impl KafkaLog {
                 code: RDKafkaErrorCode::NonEmptyGroup,
                 ..
             })) => Err(self.in_use(group).into()),
-            outcome => Ok(outcome
-                .map_err(|error| self.refused(&format!("deleting the group {group:?}"), None, error))?),
+            outcome => {
+                Ok(outcome.map_err(|error| self.refused(&format!("deleting the group {group:?}"), None, error))?)
+            }
         }
     }
 
@@ -165,11 +172,7 @@ fn patiently<T>(mut ask: impl FnMut() -> Result<T, AskError>) -> Result<T, AskEr
     }
 }
 
-fn describe(
-    state: &GroupState,
-    committed: &[Place],
-    ends: &HashMap<TopicPartition, (u64, u64)>,
-) -> GroupDescription {
+fn describe(state: &GroupState, committed: &[Place], ends: &HashMap<TopicPartition, (u64, u64)>) -> GroupDescription {
     let holder = |tp: &TopicPartition| state.members.iter().find(|member| member.holds.contains(tp));
     let partition = |place: &Place| {
         let committed_offset = u64::try_from(place.offset).ok()?;

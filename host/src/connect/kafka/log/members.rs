@@ -153,9 +153,15 @@ impl KafkaLog {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error");
         // Others may say so of their cluster; KIP-848 leaves it to the broker.
-        if self.settings.properties.get("group.protocol").is_none_or(|it| it != "consumer") {
+        if self
+            .settings
+            .properties
+            .get("group.protocol")
+            .is_none_or(|it| it != "consumer")
+        {
             let session_ms = SESSION_TIME_MAX.as_millis();
-            self.settings.set_default(&mut config, "session.timeout.ms", &session_ms.to_string());
+            self.settings
+                .set_default(&mut config, "session.timeout.ms", &session_ms.to_string());
             self.settings
                 .set_default(&mut config, "heartbeat.interval.ms", &(session_ms / 4).to_string());
         }
@@ -186,7 +192,11 @@ impl KafkaLog {
             drop(reader);
             let _ = left.send(());
         };
-        if std::thread::Builder::new().name("kafka-leave".into()).spawn(leave).is_ok() {
+        if std::thread::Builder::new()
+            .name("kafka-leave".into())
+            .spawn(leave)
+            .is_ok()
+        {
             let _ = wait.recv_timeout(LEAVE_TIME_MAX);
         }
     }

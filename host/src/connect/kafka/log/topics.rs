@@ -5,8 +5,8 @@ use crate::connect::kafka::CATALOG_TOPIC;
 use crate::connect::kafka::admin::{AskError, EARLIEST, LATEST, NewTopic, Refusal};
 use crate::connect::kafka::changelog::changelog_settings;
 use crate::connect::{
-    CommitError, GroupOffset, LogError, PartitionDescription, TopicDescription, TopicPartition, TopicRole, TopicSpec,
-    check_group,
+    CommitError, GroupOffset, LogError, PartitionDescription, TopicDescription, TopicPartition, TopicRole,
+    TopicSettings, TopicSpec, check_group,
 };
 use crate::limits::KAFKA_MESSAGE_BYTES_MAX;
 use rdkafka::consumer::Consumer;
@@ -38,7 +38,9 @@ impl KafkaLog {
         let known = self.known_topics(name)?;
         let places: Vec<TopicPartition> = known
             .iter()
-            .flat_map(|topic| (0..topic.partitions).map(|partition| TopicPartition::new(topic.name.as_str(), partition)))
+            .flat_map(|topic| {
+                (0..topic.partitions).map(|partition| TopicPartition::new(topic.name.as_str(), partition))
+            })
             .collect();
         let ends = self.ends(&places)?;
         let names: Vec<&str> = known.iter().map(|topic| topic.name.as_str()).collect();
@@ -62,10 +64,12 @@ impl KafkaLog {
                 }
             });
             let settings = settings.remove(&topic.name).unwrap_or_default();
+            let (spec, settings) = spec(topic, settings, roles.get(&topic.name).cloned());
             TopicDescription {
                 partition_ranges: ranges.collect(),
-                spec: spec(topic, settings, roles.get(&topic.name).cloned()),
+                spec,
                 created_ms: None,
+                settings,
             }
         };
         let mut described: Vec<_> = known.iter().map(describe).collect();
@@ -94,7 +98,10 @@ impl KafkaLog {
                 // Gone by now, or not to be seen.
                 Some(_) => continue,
             }
-            let replicas = topic.partitions().first().map(|partition| partition.replicas().len() as u16);
+            let replicas = topic
+                .partitions()
+                .first()
+                .map(|partition| partition.replicas().len() as u16);
             known.push(Known {
                 name: topic.name().to_owned(),
                 partitions: topic.partitions().len() as u32,
@@ -132,13 +139,15 @@ impl KafkaLog {
 
     /// What topics are to pipelines. Whoever may not read the catalog sees them as everybody's.
     fn roles(&self) -> Result<Roles, LogError> {
-        self.catalog.roles().or_else(|error| match self.known_topics(Some(CATALOG_TOPIC)) {
-            Ok(_) if !self.may_read_catalog() => {
-                tracing::debug!(target: "millstream::kafka", %error, "the catalog may not be read");
-                Ok(Roles::new())
-            }
-            _ => Err(error),
-        })
+        self.catalog
+            .roles()
+            .or_else(|error| match self.known_topics(Some(CATALOG_TOPIC)) {
+                Ok(_) if !self.may_read_catalog() => {
+                    tracing::debug!(target: "millstream::kafka", %error, "the catalog may not be read");
+                    Ok(Roles::new())
+                }
+                _ => Err(error),
+            })
     }
 
     fn may_read_catalog(&self) -> bool {
@@ -148,7 +157,7 @@ impl KafkaLog {
 
     /// Makes a topic, and waits until brokers know it. Where nothing is said of retention and the topic is everybody's,
     /// the brokers' defaults count.
-    pub(super) fn make_topic(&self, spec: &TopicSpec) -> Result<(), CommitError> {
+    pub(super) fn create(&self, spec: &TopicSpec, asked: &TopicSettings) -> Result<(), CommitError> {
         spec.check()?;
         let there = match self.partitions(&spec.name) {
             Ok(_) => true,
@@ -166,8 +175,8 @@ impl KafkaLog {
         let topic = NewTopic {
             name: &spec.name,
             partitions: spec.partitions,
-            replication: spec.replication,
-            settings: settings_of(spec),
+            replication: asked.replication,
+            settings: settings_of(spec, asked),
         };
         match self.admin().create_topic(&topic) {
             Ok(()) => {}
@@ -256,7 +265,7 @@ fn exists(topic: &str) -> LogError {
 }
 
 /// With which settings a topic is made: those of what it is, then those that were asked for.
-fn settings_of(spec: &TopicSpec) -> BTreeMap<String, String> {
+fn settings_of(spec: &TopicSpec, asked: &TopicSettings) -> BTreeMap<String, String> {
     let mut settings: BTreeMap<String, String> = BTreeMap::new();
     let mut set = |name: &str, value: String| {
         settings.insert(name.into(), value);
@@ -284,57 +293,85 @@ fn settings_of(spec: &TopicSpec) -> BTreeMap<String, String> {
     }
     if let Some(bytes) = spec.retention_bytes {
         // Kafka counts it by partition.
-        set("retention.bytes", bytes.div_ceil(u64::from(spec.partitions.max(1))).to_string());
+        set(
+            "retention.bytes",
+            bytes.div_ceil(u64::from(spec.partitions.max(1))).to_string(),
+        );
     }
-    settings.extend(spec.settings.clone());
+    settings.extend(asked.properties.clone());
     settings
 }
 
-fn spec(known: &Known, mut settings: BTreeMap<String, String>, role: Option<Arc<TopicRole>>) -> TopicSpec {
-    let mut number = |name: &str| settings.remove(name).and_then(|value| value.parse::<u64>().ok());
+fn spec(
+    known: &Known,
+    mut properties: BTreeMap<String, String>,
+    role: Option<Arc<TopicRole>>,
+) -> (TopicSpec, TopicSettings) {
+    let mut number = |name: &str| {
+        let value = properties.remove(name)?;
+        value.parse::<u64>().ok()
+    };
     let retention_ms = number("retention.ms");
     let retention_bytes = number("retention.bytes").map(|bytes| bytes.saturating_mul(u64::from(known.partitions)));
-    TopicSpec {
+    let spec = TopicSpec {
         name: known.name.clone(),
         partitions: known.partitions,
         retention_ms,
         retention_bytes,
         role,
+    };
+    let settings = TopicSettings {
         replication: known.replication,
-        settings,
-    }
+        properties,
+    };
+    (spec, settings)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn texts<const N: usize>(settings: [(&str, &str); N]) -> BTreeMap<String, String> {
+        settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    }
+
     #[test]
     fn a_topic_is_made_with_the_settings_of_what_it_is() {
+        let nothing = TopicSettings::default();
         let role = |role| TopicSpec {
             role: Some(Arc::new(role)),
             ..TopicSpec::new("t", 4)
         };
-        let changelog = settings_of(&role(TopicRole::Changelog {
+        let changelog = role(TopicRole::Changelog {
             pipeline: "p".into(),
             stage: "s".into(),
             store: None,
             schemas: Vec::new(),
-        }));
-        assert_eq!(changelog["cleanup.policy"], "compact");
-        let repartition = settings_of(&role(TopicRole::Repartition {
+        });
+        assert_eq!(settings_of(&changelog, &nothing)["cleanup.policy"], "compact");
+        let repartition = role(TopicRole::Repartition {
             pipeline: "p".into(),
             stage: "s".into(),
-        }));
-        assert_eq!((&*repartition["cleanup.policy"], &*repartition["retention.ms"]), ("delete", "-1"));
-        assert!(settings_of(&TopicSpec::new("t", 4)).is_empty(), "the brokers' defaults");
+        });
+        let repartition = settings_of(&repartition, &nothing);
+        assert_eq!(
+            (&*repartition["cleanup.policy"], &*repartition["retention.ms"]),
+            ("delete", "-1")
+        );
+        assert!(
+            settings_of(&TopicSpec::new("t", 4), &nothing).is_empty(),
+            "the brokers' defaults"
+        );
         let kept = TopicSpec {
             retention_ms: Some(1000),
             retention_bytes: Some(10),
-            settings: [("retention.ms".to_owned(), "7".to_owned())].into(),
             ..TopicSpec::new("t", 4)
         };
-        let kept = settings_of(&kept);
+        let asked = TopicSettings {
+            replication: None,
+            properties: texts([("retention.ms", "7")]),
+        };
+        let kept = settings_of(&kept, &asked);
         assert_eq!((&*kept["retention.ms"], &*kept["retention.bytes"]), ("7", "3"));
     }
 
@@ -345,10 +382,13 @@ mod tests {
             partitions: 4,
             replication: Some(3),
         };
-        let settings = [("retention.ms", "-1"), ("retention.bytes", "3"), ("cleanup.policy", "compact")];
-        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let spec = spec(&known, settings, None);
+        let settings = texts([
+            ("retention.ms", "-1"),
+            ("retention.bytes", "3"),
+            ("cleanup.policy", "compact"),
+        ]);
+        let (spec, settings) = spec(&known, settings, None);
         assert_eq!((spec.retention_ms, spec.retention_bytes), (None, Some(12)));
-        assert_eq!(spec.settings, [("cleanup.policy".to_owned(), "compact".to_owned())].into());
+        assert_eq!(settings.properties, texts([("cleanup.policy", "compact")]));
     }
 }
