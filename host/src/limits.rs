@@ -84,6 +84,8 @@ pub const CHANGELOG_READERS_MAX: usize = 16;
 pub const RESTORED_PIECES_MAX: usize = 32;
 /// Changes that a host has just written to a cluster, kept for the flusher.
 pub const RECENT_CHANGES_BYTES_MAX: usize = 64 << 20;
+/// Partitions of a cluster that a command or host reads by their offsets at once; each holds a few fetches.
+pub const CLUSTER_READERS_MAX: usize = 256;
 /// All that is said of the topics of pipelines in one cluster: a hundred thousand of them.
 pub const CATALOG_BYTES_MAX: usize = 64 << 20;
 /// A record in a topic that a pipeline made for itself in a cluster: twice the largest value, for its key and headers.

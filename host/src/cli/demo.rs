@@ -80,7 +80,7 @@ pub fn run(args: Args) -> miette::Result<()> {
         .into_diagnostic()?
         .iter()
         .flat_map(|topic| &topic.partition_ranges)
-        .map(|range| range.bytes)
+        .filter_map(|range| range.bytes)
         .sum();
     host.log().close();
     eprintln!(

@@ -44,7 +44,7 @@ pub fn run(args: Args) -> miette::Result<()> {
                 partition.committed_offset.to_string(),
                 partition.next_offset.to_string(),
                 count(partition.lag),
-                human_time(partition.committed_ms),
+                partition.committed_ms.map(human_time).unwrap_or_default(),
                 partition.member.clone().unwrap_or_default(),
             ]
         })

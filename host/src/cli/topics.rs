@@ -6,7 +6,7 @@ use miette::IntoDiagnostic;
 use super::state::{Store, fields_text, key_text};
 use super::table::{count, human_bytes, human_duration, human_time, plural, print};
 use super::{Listing, OutputFormat};
-use crate::connect::{self, Broker, TopicDescription, TopicRole, TopicSpec};
+use crate::connect::{self, Broker, TopicDescription, TopicRole, TopicSettings, TopicSpec};
 use crate::limits::PARTITIONS_MAX;
 use crate::pipeline::{duration, size};
 
@@ -128,13 +128,13 @@ fn list(broker: &dyn Broker, format: OutputFormat, exclude_internal: bool) -> mi
         return super::write_json(&topics);
     }
     let rows = topics.iter().map(|topic| {
-        let bytes = topic.partition_ranges.iter().map(|range| range.bytes).sum();
+        let bytes: Option<u64> = topic.partition_ranges.iter().map(|range| range.bytes).sum();
         vec![
             topic.spec.name.clone(),
             kind(&topic.spec).to_owned(),
             topic.spec.partitions.to_string(),
             count(records(topic)),
-            human_bytes(bytes),
+            bytes.map(human_bytes).unwrap_or_default(),
             retention(&topic.spec),
         ]
     });
@@ -145,8 +145,10 @@ fn describe(topic: &TopicDescription, format: OutputFormat) -> miette::Result<()
     if format == OutputFormat::Json {
         return super::write_json(&with_kind(topic)?);
     }
-    let (name, made) = (&topic.spec.name, human_time(topic.created_ms));
-    super::write_out(format!("{name}: made {made}, retention {}\n", retention(&topic.spec)).as_bytes())?;
+    let made = topic.created_ms.map(|made| format!("made {}, ", human_time(made)));
+    let (name, made) = (&topic.spec.name, made.unwrap_or_default());
+    super::write_out(format!("{name}: {made}retention {}\n", retention(&topic.spec)).as_bytes())?;
+    super::write_out(settings(&topic.settings).as_bytes())?;
     super::write_out(format!("{}\n", role(topic)).as_bytes())?;
     let rows = topic.partition_ranges.iter().enumerate().map(|(partition, range)| {
         vec![
@@ -154,7 +156,7 @@ fn describe(topic: &TopicDescription, format: OutputFormat) -> miette::Result<()
             range.first_offset.to_string(),
             range.next_offset.to_string(),
             count(range.next_offset - range.first_offset),
-            human_bytes(range.bytes),
+            range.bytes.map(human_bytes).unwrap_or_default(),
         ]
     });
     print(&["partition", "first offset", "next offset", "records", "size"], rows)
@@ -207,6 +209,20 @@ fn role(topic: &TopicDescription) -> String {
         }
     }
     text
+}
+
+/// How a cluster keeps a topic, by the line.
+fn settings(settings: &TopicSettings) -> String {
+    let copies = settings.replication.map(|copies| format!("replication {copies}"));
+    let properties = settings
+        .properties
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"));
+    let said: Vec<String> = copies.into_iter().chain(properties).collect();
+    if said.is_empty() {
+        return String::new();
+    }
+    format!("  {}\n", said.join(", "))
 }
 
 fn retention(spec: &TopicSpec) -> String {

@@ -5,6 +5,7 @@ use super::{
     TopicSpec,
 };
 use crate::state::Changelog;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -33,12 +34,19 @@ pub trait EngineLog: Broker {
 }
 
 /// How a topic is made, beyond what pipelines need to know of it. The embedded log has no use for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicSettings {
     /// How many brokers have a copy; `None`: as many as the brokers say.
     pub replication: Option<u16>,
     /// By Kafka's names.
     pub properties: BTreeMap<String, String>,
+}
+
+impl TopicSettings {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.replication.is_none() && self.properties.is_empty()
+    }
 }
 
 /// Where a pipeline's group goes on reading a partition.

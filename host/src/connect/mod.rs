@@ -262,8 +262,11 @@ pub struct TopicDescription {
     /// Name, number of partitions and retention.
     #[serde(flatten)]
     pub spec: TopicSpec,
-    /// When it was made, in milliseconds since the epoch.
-    pub created_ms: i64,
+    /// When it was made, in milliseconds since the epoch, where that is known.
+    pub created_ms: Option<i64>,
+    /// How a cluster keeps it.
+    #[serde(default, skip_serializing_if = "TopicSettings::is_empty")]
+    pub settings: TopicSettings,
     /// By partition.
     pub partition_ranges: Vec<PartitionDescription>,
 }
@@ -275,8 +278,8 @@ pub struct PartitionDescription {
     pub first_offset: u64,
     /// Behind the last record.
     pub next_offset: u64,
-    /// Bytes of its blocks.
-    pub bytes: u64,
+    /// Bytes of its blocks, where they are known.
+    pub bytes: Option<u64>,
 }
 
 /// A consumer group as it stands.
@@ -299,8 +302,8 @@ pub struct GroupPartition {
     pub partition: u32,
     /// Where it goes on reading.
     pub committed_offset: u64,
-    /// When that was committed, in milliseconds since the epoch.
-    pub committed_ms: i64,
+    /// When that was committed, in milliseconds since the epoch, where that is known.
+    pub committed_ms: Option<i64>,
     /// What the group noted beside it; empty for nothing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub metadata: String,
@@ -457,10 +460,10 @@ pub enum LogError {
         /// How many.
         members: usize,
     },
-    /// The storage does not answer; it is tried again by itself.
-    #[error("the storage is not available: {detail}")]
+    /// The storage or the cluster does not answer, or not so; it is tried again by itself.
+    #[error("{detail}")]
     Unavailable {
-        /// What it said.
+        /// Who does not answer, and what was said.
         detail: String,
     },
     /// The host that holds the folder does not answer as it should.
@@ -494,10 +497,10 @@ pub enum CommitError {
         /// What happened.
         detail: String,
     },
-    /// Nothing was written; the storage is tried again by the next commit.
-    #[error("the storage is not available: {detail}")]
+    /// Nothing was written, as far as the engine tells; it is tried again by the next commit.
+    #[error("{detail}")]
     Unavailable {
-        /// What it said.
+        /// Who did not take it, and what was said.
         detail: String,
     },
     /// Nothing was written, and the same commit is never taken.

@@ -104,7 +104,7 @@ pub fn child(dir: &Path) {
     // What was purged counts too: a record of a changelog is as long as the others.
     let bytes = own.flat_map(|topic| topic.partition_ranges).map(|range| {
         let there = range.next_offset - range.first_offset;
-        range.bytes as f64 * range.next_offset as f64 / there.max(1) as f64
+        range.bytes.unwrap_or_default() as f64 * range.next_offset as f64 / there.max(1) as f64
     });
     println!("{cpu} {clock} {grown} {}", written as f64 / bytes.sum::<f64>());
 }

@@ -268,7 +268,7 @@ impl Committer {
             self.shared.reopen();
             let landed = match &*self.shared.state() {
                 Ok(engine) => engine.commit_number.load(Ordering::Relaxed) >= number,
-                Err(_) if refused => return Err(CommitError::Unavailable { detail }),
+                Err(_) if refused => return Err(not_available(&detail)),
                 Err(_) => return Err(CommitError::Unknown { detail }),
             };
             if landed {
@@ -278,9 +278,15 @@ impl Committer {
                 return Err(self.shared.disk_full(bytes));
             }
             if !refused || attempts_left == 0 {
-                return Err(CommitError::Unavailable { detail });
+                return Err(not_available(&detail));
             }
         }
+    }
+}
+
+fn not_available(detail: &str) -> CommitError {
+    CommitError::Unavailable {
+        detail: format!("the storage is not available: {detail}"),
     }
 }
 

@@ -118,7 +118,9 @@ impl Down {
 
     fn to_log_error(&self) -> LogError {
         match self {
-            Down::Failed(detail) => LogError::Unavailable { detail: detail.clone() },
+            Down::Failed(detail) => LogError::Unavailable {
+                detail: format!("the storage is not available: {detail}"),
+            },
             Down::Closed => LogError::Closed,
         }
     }
@@ -449,7 +451,7 @@ fn describe_group(engine: &Engine, offsets: &Offsets, group: &str, live: Option<
             topic: tp.topic.to_string(),
             partition: tp.partition,
             committed_offset: stored.next_offset,
-            committed_ms: stored.committed_ms,
+            committed_ms: Some(stored.committed_ms),
             metadata: stored.metadata.to_string(),
             next_offset,
             lag: next_offset.saturating_sub(stored.next_offset.max(first_offset)),

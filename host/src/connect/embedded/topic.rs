@@ -1,7 +1,7 @@
 //! A topic in memory: the ends of its partitions, and its generations, the oldest first.
 
 use super::reading::Home;
-use crate::connect::{LogError, PartitionDescription, TopicDescription, TopicRole, TopicSpec};
+use crate::connect::{LogError, PartitionDescription, TopicDescription, TopicRole, TopicSettings, TopicSpec};
 use crate::limits::PURGED_GENERATION_BYTES_MAX;
 use fjall::Keyspace;
 use serde::{Deserialize, Serialize};
@@ -226,12 +226,13 @@ impl Topic {
             PartitionDescription {
                 first_offset: base.next_offset,
                 next_offset: end.next_offset,
-                bytes: end.bytes.saturating_sub(base.bytes),
+                bytes: Some(end.bytes.saturating_sub(base.bytes)),
             }
         };
         TopicDescription {
             spec: self.spec(),
-            created_ms: self.created_ms,
+            created_ms: Some(self.created_ms),
+            settings: TopicSettings::default(),
             partition_ranges: self.heads.iter().enumerate().map(range).collect(),
         }
     }

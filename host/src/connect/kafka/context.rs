@@ -3,22 +3,34 @@
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
-use std::sync::{Arc, Mutex, PoisonError};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What went wrong last with the connections of a client, while nothing has worked since.
 #[derive(Clone, Debug, Default)]
-pub struct Trouble(Arc<Mutex<Option<String>>>);
+pub struct Trouble(Arc<Mutex<Option<Told>>>);
+
+#[derive(Clone, Debug)]
+struct Told {
+    reason: String,
+    /// It does not pass by itself: the credentials are refused, or there is no TLS to be had.
+    is_final: bool,
+}
 
 impl Trouble {
     /// In librdkafka's words; none where nothing did.
     pub fn last(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().as_ref().map(|told| told.reason.clone())
+    }
+
+    /// Whether waiting for it to pass is of no use.
+    pub(super) fn is_final(&self) -> bool {
+        self.lock().as_ref().is_some_and(|told| told.is_final)
     }
 
     /// Something worked.
     pub fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.lock() = None;
     }
 
     /// What was said, with what went wrong before where that may be the reason.
@@ -29,8 +41,19 @@ impl Trouble {
         }
     }
 
-    fn note(&self, reason: &str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    fn note(&self, reason: &str, is_final: bool) {
+        let mut last = self.lock();
+        // That no broker can be reached is no reason: it follows from one.
+        if !last.as_ref().is_some_and(|last| last.is_final && !is_final) {
+            *last = Some(Told {
+                reason: reason.to_owned(),
+                is_final,
+            });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Told>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,5 +93,13 @@ pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
 /// Keeps an error of a client's connections.
 pub(super) fn note_error(trouble: &Trouble, error: &KafkaError, reason: &str) {
     tracing::debug!(target: "millstream::kafka", %error, "{reason}");
-    trouble.note(reason);
+    let code = error.rdkafka_error_code();
+    // Of a client without any connection left the reason was told before.
+    if code != Some(RDKafkaErrorCode::AllBrokersDown) || trouble.last().is_none() {
+        let is_final = matches!(
+            code,
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL)
+        );
+        trouble.note(reason, is_final);
+    }
 }

@@ -1,8 +1,11 @@
 //! librdkafka's errors in our words.
 
 use super::context::Trouble;
+use super::native;
 use crate::connect::LogError;
+use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use std::collections::BTreeMap;
 
 /// An error's code in words that say what to do, where there is something.
 pub(super) fn words(code: RDKafkaErrorCode) -> String {
@@ -18,6 +21,7 @@ pub(super) fn words(code: RDKafkaErrorCode) -> String {
         RDKafkaErrorCode::UnknownTopicOrPartition
         | RDKafkaErrorCode::UnknownTopic
         | RDKafkaErrorCode::UnknownPartition => "the topic or partition is not there (any more)".into(),
+        RDKafkaErrorCode::ClusterAuthorizationFailed => "no right to do that: the broker's ACLs refuse it".into(),
         RDKafkaErrorCode::AllBrokersDown => "no broker can be reached".into(),
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
             "the broker refuses the credentials".into()
@@ -32,6 +36,41 @@ pub(super) fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
         KafkaError::Transaction(error) => Some(error.code()),
         other => other.rdkafka_error_code(),
     }
+}
+
+/// A client cannot be made of these properties.
+pub(super) fn making(properties: &BTreeMap<String, String>, error: &KafkaError) -> LogError {
+    let detail = match error {
+        KafkaError::ClientConfig(_, said, name, _) if said.starts_with("No such configuration property") => {
+            let near = property_names();
+            let near = near.iter().min_by_key(|near| strsim::damerau_levenshtein(near, name));
+            let near = near.filter(|near| strsim::damerau_levenshtein(near, name) <= name.len() / 3);
+            let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            format!("librdkafka knows no property `{name}`{near}")
+        }
+        KafkaError::ClientConfig(_, said, name, _) => format!("the property `{name}`: {}", without(properties, said)),
+        KafkaError::ClientCreation(said) => without(properties, said),
+        other => without(properties, &other.to_string()),
+    };
+    LogError::Unavailable { detail }
+}
+
+/// A text of librdkafka's, which may repeat a secret.
+fn without(properties: &BTreeMap<String, String>, said: &str) -> String {
+    let secrets = properties.iter().filter(|(name, value)| {
+        value.len() >= 4 && (name.contains("password") || name.contains("secret") || name.ends_with(".pem"))
+    });
+    secrets.fold(said.to_owned(), |said, (_, value)| {
+        said.replace(value.as_str(), "(concealed)")
+    })
+}
+
+/// All properties that this build knows.
+fn property_names() -> Vec<String> {
+    let config = ClientConfig::new().create_native_config();
+    let mut names: Vec<String> = config.map_or_else(|_| Vec::new(), |config| native::property_names(&config));
+    names.sort();
+    names
 }
 
 /// What was being done could not be done now.

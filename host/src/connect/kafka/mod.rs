@@ -4,6 +4,7 @@
 //! [`Member`] of its group, reads its partitions through queues of their own, and commits through [`Transactions`]. What
 //! pipelines keep for themselves has a [`Catalog`], and stores have [`KafkaChangelogs`].
 
+mod admin;
 mod catalog;
 mod changelog;
 mod cluster;
@@ -12,6 +13,7 @@ mod errors;
 mod log;
 mod member;
 mod native;
+mod places;
 mod reader;
 mod recent;
 mod restorer;

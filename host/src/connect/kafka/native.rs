@@ -8,6 +8,7 @@ use rdkafka::ClientContext;
 use rdkafka::bindings as c;
 use rdkafka::bindings::rd_kafka_vtype_t as RDKafkaVType;
 use rdkafka::client::Client;
+use rdkafka::config::NativeClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::RDKafkaRespErr;
@@ -140,7 +141,7 @@ unsafe fn read<'q>(message: &'q c::rd_kafka_message_t, pointer: *mut c::rd_kafka
 
 /// # Safety
 /// The message lives as long as what is returned.
-unsafe fn headers<'q>(message: *mut c::rd_kafka_message_t) -> Vec<(&'q str, Option<&'q [u8]>)> {
+pub(super) unsafe fn headers<'q>(message: *mut c::rd_kafka_message_t) -> Vec<(&'q str, Option<&'q [u8]>)> {
     let mut found = Vec::new();
     let mut headers = ptr::null_mut();
     // SAFETY: the headers belong to the message; names are C strings, values have their lengths.
@@ -320,4 +321,21 @@ pub(super) fn known_end<C: ConsumerContext>(consumer: &BaseConsumer<C>, place: &
         c::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), place.partition as i32, &mut low, &mut high)
     };
     (outcome == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high as u64)
+}
+
+/// The names of a configuration's properties.
+pub(super) fn property_names(config: &NativeClientConfig) -> Vec<String> {
+    let mut count = 0;
+    // SAFETY: names and values, one behind the other, are C strings until the array is given back.
+    unsafe {
+        let dumped = c::rd_kafka_conf_dump(config.ptr(), &mut count);
+        if dumped.is_null() {
+            return Vec::new();
+        }
+        let texts = slice::from_raw_parts(dumped, count);
+        let name = |&name: &*const std::ffi::c_char| CStr::from_ptr(name).to_string_lossy().into_owned();
+        let names = texts.iter().step_by(2).map(name).collect();
+        c::rd_kafka_conf_dump_free(dumped, count);
+        names
+    }
 }

@@ -6,6 +6,9 @@
 #![allow(unsafe_code)]
 
 use super::ClusterSettings;
+use super::context::{Quiet, Trouble};
+use super::errors;
+use super::native;
 use crate::connect::{LogError, TopicPartition};
 use rdkafka::bindings as c;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -26,7 +29,8 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A client that reads. Every one has threads of its own: one, and one a broker.
 pub(super) struct Reading {
-    client: BaseConsumer,
+    client: BaseConsumer<Quiet>,
+    trouble: Trouble,
 }
 
 /// What is seen of transactions.
@@ -55,10 +59,12 @@ impl Reading {
             .set("check.crcs", "true")
             .set("queued.max.messages.kbytes", QUEUED_KBYTES)
             .set("fetch.queue.backoff.ms", "5");
-        let client: BaseConsumer = config
-            .create()
-            .map_err(|error| unavailable("making a client", &error))?;
-        Ok(Arc::new(Reading { client }))
+        let context = Quiet::default();
+        let trouble = context.trouble.clone();
+        let client: BaseConsumer<Quiet> = config
+            .create_with_context(context)
+            .map_err(|error| errors::making(&settings.properties, &error))?;
+        Ok(Arc::new(Reading { client, trouble }))
     }
 
     /// The offset of the first record that is there, and the one behind the last that is seen.
@@ -77,8 +83,18 @@ impl Reading {
         Ok((first.max(0) as u64, next.max(0) as u64))
     }
 
+    /// Whoever asks other questions than for records.
+    pub(super) fn client(&self) -> &BaseConsumer<Quiet> {
+        &self.client
+    }
+
+    /// What is wrong with its connections.
+    pub(super) fn trouble(&self) -> &Trouble {
+        &self.trouble
+    }
+
     /// Hears what librdkafka has to say, which would otherwise pile up.
-    fn serve(&self) {
+    pub(super) fn serve(&self) {
         while let Some(event) = self.client.poll(Duration::ZERO) {
             if let Err(error) = event {
                 tracing::debug!(target: "millstream::kafka", %error, "a reader");
@@ -240,6 +256,12 @@ impl Drop for PartitionReader {
 }
 
 impl<'m> Lent<'m> {
+    /// Names and values of all of its headers.
+    pub(super) fn headers(&self) -> Vec<(&'m str, Option<&'m [u8]>)> {
+        // SAFETY: the message outlives what is lent of it.
+        unsafe { native::headers(self.message) }
+    }
+
     /// The value of the last header of this name; outer `None` where there is none.
     pub(super) fn header(&self, name: &std::ffi::CStr) -> Option<Option<&'m [u8]>> {
         let mut headers = ptr::null_mut();

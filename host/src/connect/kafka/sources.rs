@@ -3,6 +3,7 @@
 use super::errors;
 use super::member::GroupConsumer;
 use super::native::{PartitionQueue, Taken, known_end};
+use super::places;
 use super::transactions::{Order, Transactions};
 use crate::connect::{
     Commit, CommitError, Done, Fetched, FetchedBuilder, GroupOffset, LogError, Resume, TaskLog, TopicPartition, Watch,
@@ -142,15 +143,16 @@ impl KafkaSources {
         let trouble = &self.consumer.context().trouble;
         let failed = |error| errors::unavailable(trouble, "asking where the group goes on", &error);
         let committed = self.consumer.committed_offsets(asked, ASK_TIME_MAX).map_err(failed)?;
+        let committed = places::of(&committed);
         let mut known = Vec::with_capacity(places.len());
         for place in places {
-            let found = committed.find_partition(&place.topic, place.partition as i32);
-            let resume = match found.as_ref().map(|found| (found.offset(), found.metadata())) {
-                Some((Offset::Offset(offset), metadata)) => Resume {
-                    offset: offset.max(0) as u64,
-                    metadata: metadata.to_owned(),
+            let found = committed.iter().find(|found| found.tp == *place && found.offset >= 0);
+            let resume = match found {
+                Some(found) => Resume {
+                    offset: found.offset as u64,
+                    metadata: found.metadata.clone(),
                 },
-                _ => Resume {
+                None => Resume {
                     offset: self.first_offset(place)?,
                     metadata: String::new(),
                 },

@@ -16,7 +16,7 @@ use crate::limits::DERIVED_RECORD_BYTES_MAX;
 use crate::record::{Headers, RecordRef};
 use crate::state::{Changelog, SCHEMA_HEADER, TableBuffers};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
@@ -337,7 +337,7 @@ impl Worker {
 }
 
 /// What became of a transaction that failed.
-enum Failed {
+pub(super) enum Failed {
     /// It was aborted: nothing of it is true, and the producer can go on.
     Aborted(CommitError),
     /// The producer cannot be used any more.
@@ -345,7 +345,7 @@ enum Failed {
 }
 
 /// A producer.
-struct Outlet {
+pub(super) struct Outlet {
     // Dropped before the producer that they belong to.
     topics: Topics,
     producer: BaseProducer<Reports>,
@@ -410,7 +410,7 @@ impl Reports {
 }
 
 impl Outlet {
-    fn transactional(settings: &ClusterSettings, id: &str) -> Result<Outlet, CommitError> {
+    pub(super) fn transactional(settings: &ClusterSettings, id: &str) -> Result<Outlet, CommitError> {
         let outlet = Outlet::new(settings, Some(id))?;
         let begun = outlet.producer.init_transactions(INIT_TIME_MAX);
         begun.map_err(|error| {
@@ -419,7 +419,7 @@ impl Outlet {
         Ok(outlet)
     }
 
-    fn plain(settings: &ClusterSettings) -> Result<Outlet, CommitError> {
+    pub(super) fn plain(settings: &ClusterSettings) -> Result<Outlet, CommitError> {
         Outlet::new(settings, None)
     }
 
@@ -453,7 +453,11 @@ impl Outlet {
         })
     }
 
-    fn transaction(&mut self, consumer: &GroupConsumer, commits: &[Commit]) -> Result<Vec<Committed>, Failed> {
+    pub(super) fn transaction<C: ConsumerContext>(
+        &mut self,
+        consumer: &BaseConsumer<C>,
+        commits: &[Commit],
+    ) -> Result<Vec<Committed>, Failed> {
         let begun = self.producer.begin_transaction();
         begun.map_err(|error| self.broken("beginning a transaction", &error))?;
         if let Err(error) = self.fill(consumer, commits) {
@@ -476,8 +480,15 @@ impl Outlet {
         }
     }
 
+    /// Records without a transaction, each where it belongs, or an error: then some may be there.
+    pub(super) fn write(&mut self, commits: &[Commit]) -> Result<Vec<Committed>, LogError> {
+        self.produce_all(commits)?;
+        self.flush()?;
+        Ok(self.committed(commits))
+    }
+
     /// Everything that belongs into the transaction.
-    fn fill(&mut self, consumer: &GroupConsumer, commits: &[Commit]) -> Result<(), LogError> {
+    fn fill<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, commits: &[Commit]) -> Result<(), LogError> {
         self.produce_all(commits)?;
         crash_point("kafka-produced");
         let offsets = offsets(commits.iter().flat_map(|commit| &commit.offsets))?;
@@ -647,7 +658,7 @@ fn needs_abort(error: &KafkaError) -> bool {
 }
 
 /// Offsets as librdkafka wants them; of a partition that is named twice the last counts.
-fn offsets<'o>(offsets: impl Iterator<Item = &'o GroupOffset>) -> Result<TopicPartitionList, LogError> {
+pub(super) fn offsets<'o>(offsets: impl Iterator<Item = &'o GroupOffset>) -> Result<TopicPartitionList, LogError> {
     let mut list = TopicPartitionList::new();
     for offset in offsets {
         let mut element = list.add_partition(&offset.topic, offset.partition as i32);

@@ -177,7 +177,7 @@ impl Model {
                     Kind::Purged => assert!(range.first_offset <= model.passed, "an unread record is gone"),
                 }
                 model.first = range.first_offset;
-                bytes += range.bytes;
+                bytes += range.bytes.expect("the log knows its bytes");
                 let mut from = range.first_offset;
                 while from < range.next_offset {
                     let fetched = log.fetch(&tp, from, 3000).unwrap();

@@ -29,7 +29,7 @@ fn by_size_the_oldest_go_and_the_newest_stay() {
             .unwrap()
             .partition_ranges
             .iter()
-            .map(|range| range.bytes)
+            .filter_map(|range| range.bytes)
             .sum();
         assert!(bytes >= retention_bytes && bytes <= 2 * retention_bytes, "{bytes}");
         assert!(keyspaces(log) <= 8, "{}", keyspaces(log));
