@@ -13,11 +13,15 @@ use super::{DataDir, progress};
 use crate::connect;
 use crate::control::{Host, HostOptions, PipelineState, PluginCatalog};
 use crate::limits::{PAUSED_TIME_MAX, STOP_TIME_MAX};
+use crate::pipeline::{Engine, Plan};
 
 /// How often the signals and the end of the sources are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// The same with `--until-end`, where somebody waits for it.
 const LOOK_INTERVAL_UNTIL_END: Duration = Duration::from_millis(5);
+
+/// How long a pipeline that could not be started waits for the next try.
+const START_AGAIN_TIME: Duration = Duration::from_secs(1);
 
 /// Arguments of `millstream run`.
 #[derive(Debug, clap::Args)]
@@ -46,21 +50,65 @@ pub fn run(args: Args) -> miette::Result<()> {
         options.workers = workers.into();
     }
     let stop = stop_signal()?;
-    let mut host = Host::open(&options)?;
+    let mut host = Host::new(&options)?;
     let catalog = PluginCatalog::new(host.runtime().clone());
     let plans = super::check::plans(&args.files, &catalog)?;
     plans.iter().for_each(|plan| host.announce(&plan.name));
-    let _server = connect::serve_host(host.state().clone(), host.names().clone()).into_diagnostic()?;
-    for plan in plans {
-        let name = plan.name.clone();
-        host.start(plan, &catalog)?;
-        tracing::info!(pipeline = name, "started");
+    let mut _server = None;
+    if plans.iter().any(|plan| plan.engine == Engine::Embedded) {
+        host.open_embedded()?;
+        _server = Some(connect::serve_host(host.state().clone(), host.names().clone()).into_diagnostic()?);
     }
-    let worked = work(&mut host, &stop, args.until_end, PAUSED_TIME_MAX);
+    let patience = args.until_end.then_some(PAUSED_TIME_MAX);
+    let worked = start(&mut host, plans, &catalog, &stop, patience)
+        .and_then(|()| work(&mut host, &stop, args.until_end, PAUSED_TIME_MAX));
     if args.close_windows && worked.is_ok() {
         host.close_windows(&|| stop.load(Ordering::Acquire));
     }
     finish(host).and(worked)
+}
+
+/// Starts pipelines, each as soon as its cluster answers, and says what the others wait for.
+fn start(
+    host: &mut Host,
+    plans: Vec<Plan>,
+    catalog: &PluginCatalog,
+    stop: &AtomicBool,
+    patience: Option<Duration>,
+) -> miette::Result<()> {
+    let began = Instant::now();
+    let mut waiting: Vec<(Plan, Option<String>)> = plans.into_iter().map(|plan| (plan, None)).collect();
+    loop {
+        let mut still = Vec::new();
+        for (plan, said) in waiting {
+            if stop.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            let name = plan.name.clone();
+            match host.start(plan.clone(), catalog) {
+                Ok(()) => tracing::info!(pipeline = name, "started"),
+                Err(error) if error.passes() && patience.is_none_or(|patience| began.elapsed() < patience) => {
+                    let why = error.to_string();
+                    if said.as_ref() != Some(&why) {
+                        tracing::error!(pipeline = name, "not started yet: {why}; it is tried again and again");
+                    }
+                    still.push((plan, Some(why)));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        waiting = still;
+        let next = Instant::now() + START_AGAIN_TIME;
+        while !waiting.is_empty() && Instant::now() < next {
+            if stop.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        if waiting.is_empty() {
+            return Ok(());
+        }
+    }
 }
 
 /// Set by SIGTERM and SIGINT. A second SIGINT, which a person sends who does not want to wait, ends the process at
@@ -196,7 +244,7 @@ fn finish(mut host: Host) -> miette::Result<()> {
             "a pipeline is in a call that does not end; its last commit stands"
         ));
     }
-    host.log().close();
+    host.close();
     match states.into_iter().find_map(|(name, state)| match state {
         PipelineState::Failed(why) => Some((name, why)),
         _ => None,

@@ -213,6 +213,18 @@ pub enum HostError {
     },
 }
 
+impl HostError {
+    /// Whether waiting may help: it was a cluster that did not answer, or refused what it may grant later.
+    pub fn passes(&self) -> bool {
+        match self {
+            HostError::Cluster(error) => matches!(error, ClusterError::Unavailable { .. }),
+            HostError::Log(error) => matches!(error, LogError::Unavailable { .. }),
+            HostError::Topic(error) => matches!(error, CommitError::Unavailable { .. } | CommitError::Unknown { .. }),
+            _ => false,
+        }
+    }
+}
+
 /// How a pipeline is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PipelineState {
@@ -255,7 +267,7 @@ impl Host {
     /// Where the folder cannot be opened, or the runtime cannot be made.
     pub fn open(options: &HostOptions) -> Result<Host, HostError> {
         let mut host = Host::new(options)?;
-        host.open_embedded()?;
+        host.embedded()?;
         Ok(host)
     }
 
@@ -275,7 +287,22 @@ impl Host {
         })
     }
 
-    fn open_embedded(&mut self) -> Result<&EmbeddedHost, HostError> {
+    /// Opens the data folder, for pipelines on the embedded log and for those who look at it beside them.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn open_embedded(&mut self) -> Result<(), HostError> {
+        self.embedded().map(drop)
+    }
+
+    /// Gives the log back, where it was opened; everything has stopped.
+    pub fn close(&self) {
+        if let Some(embedded) = &self.embedded {
+            embedded.state.log().close();
+        }
+    }
+
+    fn embedded(&mut self) -> Result<&EmbeddedHost, HostError> {
         let opened = match self.embedded.take() {
             Some(opened) => opened,
             None => {
@@ -358,11 +385,12 @@ impl Host {
             self.running.push(started);
             return Ok(());
         }
-        let EmbeddedHost { state, engine } = self.open_embedded()?;
+        let EmbeddedHost { state, engine } = self.embedded()?;
         let runtime = Arc::new(engine.prepare(plan, configured)?);
-        let sources = Arc::new(EmbeddedSources::new(state.log().clone(), &runtime.plan.group));
-        let all = runtime.source_places(|topic| engine.partitions(topic));
-        let tasks = PipelineTasks::new(runtime, sources, scheduler);
+        let log = Arc::new(EmbeddedSources::new(state.log().clone(), &runtime.plan.group));
+        let sources = runtime.plan.sources.iter();
+        let all: Vec<_> = sources.flat_map(|source| engine.places(source)).collect();
+        let tasks = PipelineTasks::new(runtime, log, scheduler);
         tasks.add(&all)?;
         self.running.push(Running::of_all(tasks));
         Ok(())

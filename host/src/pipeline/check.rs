@@ -10,7 +10,7 @@ use super::exit::{Exit, check_branches};
 use super::flow::{self, Flow};
 use super::known::{Known, describe};
 use super::plan::{Plan, PlannedSink};
-use super::planner::{check_notes, check_partitions, plan};
+use super::planner::{check_notes, check_partitions, check_patterns, plan};
 use super::problem::{Problem, Report};
 use super::topic::{check_internal_topics, check_topics, sinks_of};
 use super::variable::Environment;
@@ -80,6 +80,7 @@ fn checked(pipeline: &Pipeline, catalog: &dyn Catalog) -> Result<Plan, Vec<Probl
     let plan = plan(pipeline, known, &wiring, &order, &flow, sinks);
     let mut problems = check_partitions(pipeline, &plan);
     problems.extend(check_notes(pipeline, &plan));
+    problems.extend(check_patterns(pipeline, &plan));
     if problems.is_empty() { Ok(plan) } else { Err(problems) }
 }
 

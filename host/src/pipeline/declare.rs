@@ -12,6 +12,7 @@ use super::Spanned;
 use super::config::Config;
 use super::draft::{Draft, draft, read};
 use super::kafka::KafkaEngine;
+use super::pattern::TopicPattern;
 use super::plan::StateLimits;
 use super::problem::Report;
 use super::variable::Environment;
@@ -69,13 +70,15 @@ impl Engine {
     }
 }
 
-/// A topic that is read.
+/// A topic that is read, or several.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
     /// What stages call it.
     pub name: Spanned<String>,
     /// The topic; the source's name if none is said.
     pub topic: Spanned<String>,
+    /// Whose topics those are, where it reads several; `topic` is its text then.
+    pub pattern: Option<TopicPattern>,
     /// How values are written.
     pub format: Spanned<Format>,
     /// How keys are written.
@@ -186,6 +189,16 @@ impl Default for Commit {
             interval: COMMIT_INTERVAL,
             bytes_max: COMMIT_BYTES_MAX,
             guarantee: Guarantee::default(),
+        }
+    }
+}
+
+impl Source {
+    /// Whether it reads this topic.
+    pub fn reads(&self, topic: &str) -> bool {
+        match &self.pattern {
+            Some(pattern) => pattern.matches(topic),
+            None => self.topic.value == topic,
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::state::TableForm;
 
 use super::declare::{Commit, Declared, Dlq, Guarantee, Pipeline, Source};
 use super::keys::FILE;
+use super::pattern::TopicPattern;
 use super::plan::StateLimits;
 use super::problem::{Problem, Report};
 use super::topic::check_topic_name;
@@ -214,8 +215,7 @@ impl Drafter<'_> {
             return None;
         };
         self.name("source", &name)?;
-        let topic = fields.text("topic").unwrap_or_else(|| name.clone());
-        let topic = self.topic(topic)?;
+        let (topic, pattern) = self.source_topic(&name, &mut fields)?;
         let format = match fields.take("format") {
             Some(format) => self.format(format)?,
             None => Spanned::new(Format::Json, name.span.clone()),
@@ -226,6 +226,7 @@ impl Drafter<'_> {
         let pointer = |field: Spanned<String>| field.map(|field| pointer(&field));
         Some(Source {
             topic,
+            pattern,
             format,
             key_format: key_format.map(|word| plain_format(&word)),
             timestamp: fields.text("timestamp").map(pointer),
@@ -235,6 +236,34 @@ impl Drafter<'_> {
             idle: fields.duration("idle"),
             name,
         })
+    }
+
+    /// The topic of a source, or the pattern of several with its text in the place of one.
+    fn source_topic(
+        &mut self,
+        name: &Spanned<String>,
+        fields: &mut Fields,
+    ) -> Option<(Spanned<String>, Option<TopicPattern>)> {
+        let (topic, pattern) = (fields.text("topic"), fields.text("topic-pattern"));
+        let Some(text) = pattern else {
+            return Some((self.topic(topic.unwrap_or_else(|| name.clone()))?, None));
+        };
+        if let Some(topic) = topic {
+            let message = format!("the source `{name}` has a `topic` and a `topic-pattern`");
+            let problem = Problem::new(topic.span, message).also(text.span, "the pattern");
+            self.problems
+                .push(problem.help("remove one of them: a pattern may name the topic among others, as \"a|b-.*\""));
+            return None;
+        }
+        match TopicPattern::new(&text.value) {
+            Ok(pattern) => Some((text, Some(pattern))),
+            Err(rule) => {
+                let problem = Problem::new(text.span.clone(), format!("the pattern `{text}` {rule}"));
+                let help = "characters, `.`, `[…]`, `(…|…)`, `?`, `*`, `+`, `{n,m}`, and `\\` before one of these";
+                self.problems.push(problem.help(help));
+                None
+            }
+        }
     }
 
     fn dlq(&mut self, fields: Option<Spanned<Fields>>, pipeline: &Spanned<String>) -> Option<Dlq> {

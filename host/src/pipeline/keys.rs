@@ -98,6 +98,12 @@ static SOURCE: Section = Section {
             "\"rides\"",
         ),
         key(
+            "topic-pattern",
+            Shape::Text,
+            "a regular expression for the names of several topics, in place of `topic`; on Kafka those that come later too",
+            "\"rides-.*\"",
+        ),
+        key(
             "format",
             FORMAT,
             "how values are written; by default \"json\"",

@@ -14,6 +14,7 @@ mod json_schema;
 mod kafka;
 mod keys;
 mod known;
+mod pattern;
 mod plan;
 mod planner;
 mod problem;
@@ -35,6 +36,7 @@ pub use declare::{Commit, Destination, Dlq, Engine, Guarantee, Pipeline, Sink, S
 pub use explain::{Explanation, explain};
 pub use json_schema::json_schema;
 pub use kafka::KafkaEngine;
+pub use pattern::TopicPattern;
 pub use plan::{
     Feed, Origin, Plan, PlannedBranch, PlannedSink, PlannedSource, PlannedStage, Repartition, RepartitionFeed,
     StageEntry, StateLimits, WINDOW_BOUNDS,

@@ -11,6 +11,7 @@ use crate::window::{Emit, Window};
 
 use super::config::Config;
 use super::declare::{Engine, Guarantee};
+use super::pattern::TopicPattern;
 
 /// A pipeline that was checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,8 +48,10 @@ pub struct Plan {
 pub struct PlannedSource {
     /// What the file calls it.
     pub name: String,
-    /// The topic.
+    /// The topic; of several the text of their pattern.
     pub topic: String,
+    /// Whose topics those are, where it reads several.
+    pub pattern: Option<TopicPattern>,
     /// How many partitions it gets if it has to be created.
     pub partitions: u32,
     /// How values are written.
@@ -198,6 +201,16 @@ impl Origin {
         match self {
             Origin::Source(_) => None,
             Origin::Branch { stage, .. } | Origin::Late { stage } | Origin::Unkeyed { stage } => Some(stage),
+        }
+    }
+}
+
+impl PlannedSource {
+    /// Whether it reads this topic.
+    pub fn reads(&self, topic: &str) -> bool {
+        match &self.pattern {
+            Some(pattern) => pattern.matches(topic),
+            None => self.topic == topic,
         }
     }
 }

@@ -221,6 +221,7 @@ impl Planner<'_> {
         plan.sources.push(PlannedSource {
             name: topic.clone(),
             topic,
+            pattern: None,
             partitions: 1,
             format: from.first().map_or(Format::Json, |feed| feed.value_format.clone()),
             key_format: Format::Text,
@@ -315,10 +316,47 @@ pub(super) fn check_notes(pipeline: &Pipeline, plan: &Plan) -> Vec<Problem> {
     problems
 }
 
+/// Sources of several topics, whose records come where all of a partition's number have to meet.
+pub(super) fn check_patterns(pipeline: &Pipeline, plan: &Plan) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let help = "give the stage a `key`: then its records come together through a topic of the pipeline's own";
+    for (at, source) in pipeline.sources.iter().enumerate() {
+        if source.pattern.is_none() {
+            continue;
+        }
+        let name = &source.name;
+        if let Some(stage) = plan.stages.iter().find(|stage| {
+            let keeps = stage.accumulator.is_some() || !stage.signature.stores.is_empty();
+            stage.sources.contains(&at) && keeps
+        }) {
+            let message = format!(
+                "the stage `{}` keeps something by key, and the topics of the source `{name}` may have the same key in \
+                 different partitions",
+                stage.name
+            );
+            let problem = Problem::new(source.topic.span.clone(), message);
+            problems.push(problem.label("several topics").help(help));
+        } else if let Some(together) = plan.subtopologies.iter().find(|all| all.contains(&at) && all.len() > 1) {
+            let other = together
+                .iter()
+                .find(|other| **other != at)
+                .map(|&other| &plan.sources[other].name);
+            let message = format!(
+                "the sources `{name}` and `{}` meet in a stage, so each has to be one topic",
+                other.map_or("", String::as_str)
+            );
+            let problem = Problem::new(source.topic.span.clone(), message);
+            problems.push(problem.label("several topics").help(help));
+        }
+    }
+    problems
+}
+
 fn planned_source(source: &declare::Source) -> PlannedSource {
     PlannedSource {
         name: source.name.value.clone(),
         topic: source.topic.value.clone(),
+        pattern: source.pattern.clone(),
         partitions: source.partitions,
         format: source.format.value.clone(),
         key_format: source.key_format.value.clone(),

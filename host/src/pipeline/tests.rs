@@ -7,6 +7,7 @@ mod drawing;
 mod good_files;
 mod kafka;
 mod keyed;
+mod patterns;
 mod plugins;
 
 use std::path::Path;

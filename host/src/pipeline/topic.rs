@@ -1,6 +1,6 @@
 //! What topics may be called: Kafka's rules, so that a pipeline runs on either engine; and which of them meet.
 
-use super::declare::{Destination, Pipeline, Sink, Stage};
+use super::declare::{Destination, Pipeline, Sink, Source, Stage};
 use super::known::Known;
 use super::problem::Problem;
 use super::{Span, Spanned};
@@ -58,7 +58,8 @@ pub fn repartition_topic(pipeline: &str, stage: &str, input: Option<&str>) -> St
 pub(super) fn check_topics(pipeline: &Pipeline, problems: &mut Vec<Problem>) {
     let sources = &pipeline.sources;
     for (at, source) in sources.iter().enumerate() {
-        if let Some(first) = sources[..at].iter().find(|other| other.topic == source.topic) {
+        let meets = |other: &&Source| other.reads(&source.topic) || source.reads(&other.topic);
+        if let Some(first) = sources[..at].iter().find(meets) {
             let message = format!(
                 "the sources `{}` and `{}` read the same topic `{}`",
                 first.name, source.name, source.topic
@@ -67,10 +68,10 @@ pub(super) fn check_topics(pipeline: &Pipeline, problems: &mut Vec<Problem>) {
             problems
                 .push(problem.help("one source can feed many stages: keep one of them, and name it in their `input`"));
         }
-        if source.topic == pipeline.dlq.topic {
+        if source.reads(&pipeline.dlq.topic) {
             let message = format!(
                 "the pipeline reads its own dead-letter queue `{}`: what fails would come again for ever",
-                source.topic
+                pipeline.dlq.topic
             );
             let problem = Problem::new(source.topic.span.clone(), message);
             let problem = at_place(problem, &pipeline.dlq.topic.span, "the dead-letter queue");
@@ -80,7 +81,7 @@ pub(super) fn check_topics(pipeline: &Pipeline, problems: &mut Vec<Problem>) {
     let mut written: Vec<(&Stage, &str, &Sink)> = Vec::new();
     for (stage, branch, sink) in pipeline.stages.iter().flat_map(sinks_of) {
         let topic = &sink.topic;
-        if let Some(source) = sources.iter().find(|source| source.topic == *topic) {
+        if let Some(source) = sources.iter().find(|source| source.reads(topic)) {
             let message = format!("the pipeline would eat its own output: it reads the topic `{topic}`, and writes it");
             let problem = Problem::new(topic.span.clone(), message)
                 .label("written here")
@@ -215,18 +216,13 @@ fn check_internal_topic(pipeline: &Pipeline, seen: &[Internal<'_>], topic: &Inte
         let problem = Problem::new((*span).clone(), message).also(other.span.clone(), "the first");
         problems.push(problem.help("give one of the stages another name"));
     }
-    let sources = pipeline
-        .sources
-        .iter()
-        .map(|source| (&source.topic, "a source reads it"));
     let sinks = pipeline.stages.iter().flat_map(sinks_of);
     let sinks = sinks.map(|(_, _, sink)| (&sink.topic, "a branch is written to it"));
     let dlq = (&pipeline.dlq.topic, "it is the dead-letter queue");
-    for (other, use_) in sources
-        .chain(sinks)
-        .chain([dlq])
-        .filter(|(other, _)| other.value == *name)
-    {
+    let sources = pipeline.sources.iter().filter(|source| source.reads(name));
+    let sources = sources.map(|source| (&source.topic, "a source reads it"));
+    let others = sinks.chain([dlq]).filter(|(other, _)| other.value == *name);
+    for (other, use_) in sources.chain(others) {
         let message = format!("the stage `{stage}` keeps {what} in the topic `{name}`, but {use_}");
         let problem = if other.span.is_empty() {
             Problem::new((*span).clone(), message)

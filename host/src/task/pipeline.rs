@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::connect::TopicPartition;
 use crate::format::{Decoder, Encoder, Format, FormatError, key_and_time_fields};
 use crate::guest::{Configured, GuestError, GuestSink, Instance};
 use crate::limits::{DEAD_LETTER_LINES_PER_SECOND_MAX, StoreBounds};
@@ -107,7 +106,8 @@ pub enum StartError {
 }
 
 impl PipelineRuntime {
-    /// Puts a plan together with its plugins. `partitions` tells how many partitions a topic has; all topics exist.
+    /// Puts a plan together with its plugins. `partitions` tells how many partitions a topic has, or all of a pattern
+    /// have together; all topics exist.
     ///
     /// # Errors
     /// A field that its format cannot serve; nothing has been started then.
@@ -290,13 +290,6 @@ impl PipelineRuntime {
             state,
             instances: self.stages.iter().map(|_| None).collect(),
         })
-    }
-
-    /// All partitions of its sources. `partitions` tells how many a topic has.
-    pub fn source_places(&self, partitions: impl Fn(&str) -> u32) -> Vec<TopicPartition> {
-        let topics = self.plan.sources.iter().map(|source| source.topic.as_str());
-        let of_topic = |topic| (0..partitions(topic)).map(move |partition| TopicPartition::new(topic, partition));
-        topics.flat_map(of_topic).collect()
     }
 
     /// Index of the dead-letter queue among the sinks.

@@ -118,19 +118,16 @@ pub enum TaskError {
 }
 
 impl Task {
-    /// A task of the sources `sources` (indices in the plan) and partition `partition`.
+    /// A task of these sources (indices in the plan), each with a partition of the same number.
     pub fn new(
         pipeline: Arc<PipelineRuntime>,
         log: Arc<dyn TaskLog>,
         status: Arc<TaskStatus>,
         waker: Waker,
-        sources: &[usize],
-        partition: u32,
+        sources: &[(usize, TopicPartition)],
     ) -> Result<Task, TaskError> {
         let mut readers = Vec::with_capacity(sources.len());
-        for &source in sources {
-            let topic: Arc<str> = pipeline.plan.sources[source].topic.as_str().into();
-            let place = TopicPartition { topic, partition };
+        for (source, place) in sources.iter().cloned() {
             let wake = waker.clone();
             let watch = log.watch(&place, Arc::new(move || wake.wake()));
             readers.push(Reader {
@@ -141,7 +138,9 @@ impl Task {
                 _watch: watch,
             });
         }
-        let machinery = pipeline.machinery(sources, partition)?;
+        let partition = sources.first().map_or(0, |(_, place)| place.partition);
+        let sources: Vec<usize> = sources.iter().map(|(source, _)| *source).collect();
+        let machinery = pipeline.machinery(&sources, partition)?;
         let mut task = Task {
             effects: Effects::new(pipeline.sinks.clone()),
             pipeline,

@@ -3,9 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use super::HostError;
-use crate::connect::{EngineLog, TopicRole};
+use crate::connect::{EngineLog, TopicPartition, TopicRole};
 use crate::guest::{Configured, GuestSink};
-use crate::pipeline::Plan;
+use crate::pipeline::{Plan, PlannedSource};
 use crate::state::{Backend, Flusher, StateFolder};
 use crate::task::PipelineRuntime;
 
@@ -35,11 +35,12 @@ impl EngineHost {
     /// # Errors
     /// Topics that were made stay.
     pub fn prepare(&self, plan: Plan, configured: Vec<StagePlugin>) -> Result<PipelineRuntime, HostError> {
-        for source in plan.sources.iter().filter(|source| source.repartition.is_none()) {
+        let named = |source: &&PlannedSource| source.repartition.is_none() && source.pattern.is_none();
+        for source in plan.sources.iter().filter(named) {
             self.make_topic(&plan, &source.topic, source.partitions)?;
         }
         for (index, repartition) in plan.repartitions.iter().enumerate() {
-            let partitions = plan.repartition_partitions(index, |source| self.partitions(&source.topic));
+            let partitions = plan.repartition_partitions(index, |source| self.source_partitions(source));
             let role = TopicRole::Repartition {
                 pipeline: plan.name.clone(),
                 stage: plan.stages[repartition.stage].name.clone(),
@@ -57,7 +58,16 @@ impl EngineHost {
             Some(self.backend()?)
         };
         let (configured, logs) = configured.into_iter().unzip();
-        let partitions = |topic: &str| self.partitions(topic);
+        let patterns: Vec<(String, u32)> = plan
+            .sources
+            .iter()
+            .filter(|source| source.pattern.is_some())
+            .map(|source| (source.topic.clone(), self.places(source).len() as u32))
+            .collect();
+        let partitions = |topic: &str| match patterns.iter().find(|(pattern, _)| pattern == topic) {
+            Some((_, partitions)) => *partitions,
+            None => self.partitions(topic),
+        };
         Ok(PipelineRuntime::new(
             plan, configured, logs, stores, backend, partitions,
         )?)
@@ -66,6 +76,30 @@ impl EngineHost {
     /// How many partitions a topic has; 0 where it is not there.
     pub fn partitions(&self, topic: &str) -> u32 {
         self.log.topic(topic).map_or(0, |topic| topic.spec.partitions)
+    }
+
+    /// How many partitions a source has: where it is several topics, as many as the largest.
+    pub fn source_partitions(&self, source: &PlannedSource) -> u32 {
+        let places = self.places(source);
+        places.iter().map(|place| place.partition + 1).max().unwrap_or(0)
+    }
+
+    /// All partitions of a source.
+    pub fn places(&self, source: &PlannedSource) -> Vec<TopicPartition> {
+        let of_topic = |topic: &str, partitions| {
+            let place = |partition| TopicPartition::new(topic, partition);
+            (0..partitions).map(place).collect::<Vec<_>>()
+        };
+        let Some(pattern) = &source.pattern else {
+            return of_topic(&source.topic, self.partitions(&source.topic));
+        };
+        let topics = self.log.topics().unwrap_or_default();
+        let matching = topics
+            .iter()
+            .filter(|topic| topic.spec.role.is_none() && pattern.matches(&topic.spec.name));
+        matching
+            .flat_map(|topic| of_topic(&topic.spec.name, topic.spec.partitions))
+            .collect()
     }
 
     /// What state is kept with, where a pipeline that keeps any was started.

@@ -9,7 +9,7 @@ use super::running::Running;
 use super::tasks::PipelineTasks;
 use crate::connect::EngineLog;
 use crate::connect::kafka::{ClusterSettings, KafkaCluster, KafkaLog, MemberSpec};
-use crate::pipeline::{Guarantee, KafkaEngine, Plan};
+use crate::pipeline::{Guarantee, KafkaEngine, Plan, PlannedSource};
 use crate::state::{STATE_FOLDER, StateFolder};
 use crate::task::Scheduler;
 
@@ -47,7 +47,7 @@ impl KafkaHost {
     ) -> Result<Running, HostError> {
         let spec = MemberSpec {
             group: plan.group.clone(),
-            topics: plan.sources.iter().map(|source| source.topic.clone()).collect(),
+            topics: plan.sources.iter().map(subscription).collect(),
             together: plan.subtopologies.iter().any(|sources| sources.len() > 1),
             exactly_once: plan.guarantee == Guarantee::ExactlyOnce,
             session_timeout: kafka.session_timeout,
@@ -63,6 +63,14 @@ impl KafkaHost {
     pub fn close(&self) {
         self.cluster.close();
         self.engine.close();
+    }
+}
+
+/// A source as a member of a group names it.
+fn subscription(source: &PlannedSource) -> String {
+    match &source.pattern {
+        Some(pattern) => format!("^({pattern})$"),
+        None => source.topic.clone(),
     }
 }
 

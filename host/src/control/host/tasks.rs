@@ -60,8 +60,8 @@ impl PipelineTasks {
         let mut held = self.held();
         held.places.extend(places.iter().cloned());
         let mut started = Vec::new();
-        for (sources, partition) in self.complete(&held) {
-            match self.start(&sources, partition) {
+        for sources in self.complete(&held) {
+            match self.start(&sources) {
                 Ok(task) => started.push(task),
                 Err(error) => {
                     started.iter().for_each(RunningTask::abandon);
@@ -134,45 +134,48 @@ impl PipelineTasks {
         held.places.iter().filter_map(|place| self.log.lag(place)).sum()
     }
 
-    /// Tasks that could run and do not, by their sources and partition.
-    fn complete(&self, held: &Held) -> Vec<(Vec<usize>, u32)> {
+    /// Tasks that could run and do not, by their sources and what they read of them.
+    fn complete(&self, held: &Held) -> Vec<Vec<(usize, TopicPartition)>> {
         let plan = &self.runtime.plan;
-        let place_of = |source: &usize, partition| TopicPartition::new(plan.sources[*source].topic.as_str(), partition);
         let mut complete = Vec::new();
-        for sources in &plan.subtopologies {
-            let Some(first) = sources.first() else { continue };
-            let topic = plan.sources[*first].topic.as_str();
-            let partitions = held.places.iter().filter(|place| &*place.topic == topic);
-            for partition in partitions.map(|place| place.partition) {
-                let all_here = sources
-                    .iter()
-                    .all(|source| held.places.contains(&place_of(source, partition)));
-                let runs = held
-                    .tasks
-                    .iter()
-                    .any(|task| task.places.contains(&place_of(first, partition)));
-                if all_here && !runs {
-                    complete.push((sources.clone(), partition));
-                }
+        for place in &held.places {
+            let Some(source) = plan.sources.iter().position(|source| source.reads(&place.topic)) else {
+                continue;
+            };
+            let together = plan
+                .subtopologies
+                .iter()
+                .find(|sources| sources.first() == Some(&source));
+            // The others of a task come with its first source.
+            let Some((_, others)) = together.and_then(|sources| sources.split_first()) else {
+                continue;
+            };
+            let other = |&source: &usize| {
+                let topic = plan.sources[source].topic.as_str();
+                (source, TopicPartition::new(topic, place.partition))
+            };
+            let sources: Vec<_> = std::iter::once((source, place.clone()))
+                .chain(others.iter().map(other))
+                .collect();
+            let all_here = sources.iter().all(|(_, place)| held.places.contains(place));
+            if all_here && !held.tasks.iter().any(|task| task.places.contains(place)) {
+                complete.push(sources);
             }
         }
         complete
     }
 
-    fn start(&self, sources: &[usize], partition: u32) -> Result<RunningTask, TaskError> {
+    fn start(&self, sources: &[(usize, TopicPartition)]) -> Result<RunningTask, TaskError> {
         let status = Arc::new(TaskStatus::default());
         let draining = self.draining.load(Ordering::Acquire);
         status.draining.store(draining, Ordering::Release);
         let (runtime, log, held) = (self.runtime.clone(), self.log.clone(), status.clone());
         let handle = self.scheduler.try_spawn(|waker| {
-            let task = Task::new(runtime, log, held, waker, sources, partition)?;
+            let task = Task::new(runtime, log, held, waker, sources)?;
             Ok::<_, TaskError>(Box::new(task) as Box<dyn Turn>)
         })?;
-        let topics = sources
-            .iter()
-            .map(|&source| self.runtime.plan.sources[source].topic.as_str());
         Ok(RunningTask {
-            places: topics.map(|topic| TopicPartition::new(topic, partition)).collect(),
+            places: sources.iter().map(|(_, place)| place.clone()).collect(),
             handle,
             status,
         })

@@ -21,7 +21,7 @@ impl EngineHost {
         let most = plan
             .sources
             .iter()
-            .map(|source| self.partitions(&source.topic))
+            .map(|source| self.source_partitions(source))
             .max()
             .unwrap_or(1);
         let sinks = plan
