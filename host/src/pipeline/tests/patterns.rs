@@ -6,7 +6,10 @@ const PASS: &str = "[stage.s]\nplugin = \"pass.wasm\"\ninput = \"rides\"\n";
 
 #[test]
 fn a_source_may_be_several_topics() {
-    let plan = plan(&format!("source.rides.topic-pattern = \"rides-.*\"\n{PASS}to.out = \"o\"\n")).expect("sound");
+    let plan = plan(&format!(
+        "source.rides.topic-pattern = \"rides-.*\"\n{PASS}to.out = \"o\"\n"
+    ))
+    .expect("sound");
     let source = &plan.sources[0];
     assert!(source.reads("rides-york") && !source.reads("rides"));
     assert_eq!(source.topic, "rides-.*");
@@ -28,7 +31,11 @@ fn what_a_pattern_must_not_mean() {
     );
     misfit(
         &format!("source.rides.topic-pattern = \".*-rides\"\n{PASS}to.out = \"high-rides\"\n"),
-        &[("it reads the topic `high-rides`, and writes it", "\"high-rides\"", "another topic")],
+        &[(
+            "it reads the topic `high-rides`, and writes it",
+            "\"high-rides\"",
+            "another topic",
+        )],
     );
     misfit(
         &format!("name = \"n\"\nsource.rides.topic-pattern = \"n.*\"\n{PASS}to.out = \"o\"\n"),
@@ -58,7 +65,11 @@ fn records_of_several_topics_do_not_meet_by_their_partitions() {
                  \"o\" }\n";
     misfit(
         keyed,
-        &[("the stage `s` keeps something by key", "\"r-.*\"", "give the stage a `key`")],
+        &[(
+            "the stage `s` keeps something by key",
+            "\"r-.*\"",
+            "give the stage a `key`",
+        )],
     );
     plan(&format!("{keyed}key = \"amount\"\n")).expect("through an internal topic they meet");
 }
