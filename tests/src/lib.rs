@@ -2,6 +2,7 @@
 
 pub mod events;
 mod in_process;
+pub mod kafka;
 pub mod measure;
 mod printed;
 pub mod running;
