@@ -84,6 +84,8 @@ pub const CHANGELOG_READERS_MAX: usize = 16;
 pub const RESTORED_PIECES_MAX: usize = 32;
 /// Changes that a host has just written to a cluster, kept for the flusher.
 pub const RECENT_CHANGES_BYTES_MAX: usize = 64 << 20;
+/// Rows that a command holds in memory which reads a store from its changelog, as it has no local store.
+pub const STORE_SCAN_BYTES_MAX: usize = 1 << 30;
 /// Partitions of a cluster that a command or host reads by their offsets at once; each holds a few fetches.
 pub const CLUSTER_READERS_MAX: usize = 256;
 /// All that is said of the topics of pipelines in one cluster: a hundred thousand of them.

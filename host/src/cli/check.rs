@@ -1,9 +1,12 @@
 //! `millstream check`: everything that can be known to be wrong before anything runs.
 
+mod reach;
+
 use std::path::{Path, PathBuf};
 
 use miette::{Report, miette};
 
+use super::engine::Engine;
 use super::table::plural;
 use crate::control::{HostOptions, PluginCatalog};
 use crate::pipeline::{self, Plan};
@@ -14,14 +17,20 @@ pub struct Args {
     /// Pipeline files
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Look at the engine too: which topics are there, with how many partitions, and what may be done with them
+    #[arg(long)]
+    connect: bool,
+    #[command(flatten)]
+    engine: Engine,
 }
 
 /// # Errors
-/// Everything that is wrong in any of the files.
+/// Everything that is wrong in any of the files, or with their engines.
 pub fn run(args: Args) -> miette::Result<()> {
     let options = HostOptions::new(PathBuf::new())?;
     let catalog = PluginCatalog::new(options.runtime()?);
-    for plan in plans(&args.files, &catalog)? {
+    let plans = plans(&args.files, &catalog)?;
+    for plan in &plans {
         // Those of the file: what a stage's key makes is the pipeline's own affair.
         let sources = plan
             .sources
@@ -31,6 +40,9 @@ pub fn run(args: Args) -> miette::Result<()> {
         let stages = plan.stages.len();
         let (sources, stages) = (plural(sources as u64, "source"), plural(stages as u64, "stage"));
         super::write_out(format!("{}: fine, {sources}, {stages}\n", plan.name).as_bytes())?;
+    }
+    if args.connect {
+        reach::look(&plans, &args.engine)?;
     }
     Ok(())
 }

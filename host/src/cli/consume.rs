@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use miette::IntoDiagnostic;
 
-use super::DataDir;
+use super::engine::Engine;
 use super::from::From;
 use crate::connect::{
-    self, Assignment, Broker, Commit, CommitError, Fence, GroupOffset, LogError, Position, TopicPartition, TopicRole,
+    self, Assignment, Broker, Commit, CommitError, Fence, GroupOffset, LogError, OpenBroker, Position, TopicPartition,
+    TopicRole,
 };
 use crate::format::{write_line, write_string};
 use crate::record::RecordRef;
@@ -23,7 +24,8 @@ const WAIT: Duration = Duration::from_millis(100);
 /// Arguments of `millstream consume`.
 ///
 /// The lines are those that `produce` reads back, byte for byte. Of a changelog (a topic of kind table) they show key and
-/// value as the fields that they hold, and are for reading only; `--raw` gives its bytes.
+/// value as the fields that they hold, and are for reading only; `--raw` gives its bytes. In a Kafka cluster a changelog
+/// is a table that anybody reads, and shown as it is.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The topic
@@ -45,15 +47,15 @@ pub struct Args {
     #[arg(long)]
     raw: bool,
     #[command(flatten)]
-    data: DataDir,
+    engine: Engine,
 }
 
 /// # Errors
-/// Where the data folder or the topic cannot be used.
+/// Where the data or the topic cannot be used.
 pub fn run(args: Args) -> miette::Result<()> {
     let stop = super::run::stop_signal()?;
-    let broker = connect::open_broker(args.data.existing()?, connect::Options::default())?;
-    let mut consumer = Consumer::new(&*broker, &args)?;
+    let broker = args.engine.open_existing()?;
+    let mut consumer = Consumer::new(&broker, &args)?;
     let outcome = consumer.consume(&args, &stop);
     consumer.leave();
     outcome
@@ -113,13 +115,14 @@ struct Consumer<'b> {
 }
 
 impl<'b> Consumer<'b> {
-    fn new(broker: &'b dyn Broker, args: &Args) -> miette::Result<Consumer<'b>> {
+    fn new(broker: &'b OpenBroker, args: &Args) -> miette::Result<Consumer<'b>> {
         let topic: Arc<str> = args.topic.as_str().into();
         let description = broker.topic(&topic).into_diagnostic()?;
         let mut consumer = Consumer {
-            broker,
+            broker: &**broker,
             topic: topic.clone(),
-            role: description.spec.role.clone(),
+            // In a cluster a changelog has what people read.
+            role: description.spec.role.filter(|_| broker.cluster().is_none()),
             group: args.group.as_deref().map(Arc::from),
             assignment: None,
             readers: Vec::new(),

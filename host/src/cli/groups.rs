@@ -5,7 +5,6 @@ use miette::IntoDiagnostic;
 
 use super::table::{count, human_time, print};
 use super::{Listing, OutputFormat};
-use crate::connect;
 
 /// Arguments of `millstream groups`.
 pub type Args = Listing<Action>;
@@ -23,9 +22,9 @@ pub enum Action {
 }
 
 /// # Errors
-/// Where the data folder or the group cannot be used.
+/// Where the data or the group cannot be used.
 pub fn run(args: Args) -> miette::Result<()> {
-    let broker = connect::open_broker(args.data.existing()?, connect::Options::default())?;
+    let broker = args.engine.open_existing()?;
     if let Some(Action::Delete { group }) = args.action {
         broker.delete_group(&group).into_diagnostic()?;
         eprintln!("deleted group {group}");

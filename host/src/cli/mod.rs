@@ -4,7 +4,9 @@ pub mod build;
 pub mod check;
 pub mod completion;
 pub mod consume;
+pub mod context;
 pub mod demo;
+pub mod engine;
 pub mod explain;
 pub mod from;
 pub mod groups;
@@ -22,10 +24,10 @@ pub mod topics;
 pub mod window;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use engine::Engine;
 use miette::IntoDiagnostic;
 
 /// A WebAssembly plugin host for stream processors.
@@ -84,37 +86,6 @@ enum Command {
     Completion(completion::Args),
 }
 
-/// Where the data lies.
-#[derive(Clone, Debug, Args)]
-pub struct DataDir {
-    /// The folder of the embedded log
-    #[arg(
-        long = "data",
-        global = true,
-        value_name = "DIR",
-        default_value = "millstream-data",
-        env = "MILLSTREAM_DATA"
-    )]
-    pub dir: PathBuf,
-}
-
-impl DataDir {
-    /// The folder, for a command that only reads: one that is not there is hardly meant to be made.
-    ///
-    /// # Errors
-    /// Where there is nothing of this name.
-    pub fn existing(&self) -> miette::Result<&Path> {
-        if self.dir.exists() {
-            return Ok(&self.dir);
-        }
-        Err(miette::miette!(
-            help = "name it with --data or MILLSTREAM_DATA; `millstream produce`, `run` and `topics create` make one",
-            "there is no data folder {}",
-            self.dir.display()
-        ))
-    }
-}
-
 /// How lists are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
@@ -138,7 +109,7 @@ pub struct Listing<A: Subcommand> {
     #[command(subcommand)]
     action: Option<A>,
     #[command(flatten)]
-    data: DataDir,
+    engine: Engine,
     #[command(flatten)]
     output: Output,
 }
@@ -248,6 +219,8 @@ mod tests {
             "produce t --key /a --rate 5 --data d",
             "consume t --from -1h -n 1 --group g",
             "topics list --data d -o json",
+            "topics create t --replication 3 --set retention.ms=5 --bootstrap b:1 -X linger.ms=5",
+            "check p.toml --connect --context live",
             "groups delete g --data d",
             "state",
             "state p s.t -1 --window -1h.. -n 3 -o json --data d",

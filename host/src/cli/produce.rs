@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use miette::{IntoDiagnostic, WrapErr, miette};
 
+use super::engine::{self, Engine, Place};
 use super::table::plural;
-use super::{DataDir, progress, topics};
-use crate::connect::{
-    self, Append, BlockBuilder, Broker, Commit, CommitError, LogError, OpenBroker, Partitioner, TopicSpec,
-};
+use super::{progress, topics};
+use crate::connect::{Append, BlockBuilder, Broker, Commit, CommitError, LogError, OpenBroker, Partitioner, TopicSpec};
 use crate::format::{CsvFile, Decoder, Format, key_and_time_fields, read_line, set_key_and_time};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::record::{Record, now_ms};
@@ -57,7 +56,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = topics::partitions())]
     partitions: u32,
     #[command(flatten)]
-    data: DataDir,
+    engine: Engine,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -67,12 +66,13 @@ enum InputFormat {
 }
 
 /// # Errors
-/// Where the data folder or the input cannot be used; the records before the place that is named are in the topic.
+/// Where the data or the input cannot be used; the records before the place that is named are in the topic.
 pub fn run(args: Args) -> miette::Result<()> {
     let stop = super::run::stop_signal()?;
     let fields = Fields::new(args.key.as_deref(), args.timestamp.as_deref())?;
     let input = Input::open(args.file.as_deref())?;
-    let broker = connect::open_broker(&args.data.dir, connect::Options::default())?;
+    let place = args.engine.place()?;
+    let broker = engine::open(&place)?;
     let partitions = ensure_topic(&*broker, &args.topic, args.partitions)?;
     let bar = progress::bar("producing", input.length_bytes, true);
     let source = Source {
@@ -86,7 +86,7 @@ pub fn run(args: Args) -> miette::Result<()> {
             .collect(),
         read_bytes: input.read_bytes.clone(),
     };
-    let mut target = Target::Opened(&args.data.dir, Some(broker));
+    let mut target = Target::Opened(&place, Some(broker));
     let sent = send(
         &mut target,
         &args.topic,
@@ -359,7 +359,7 @@ enum Target<'b> {
     /// It stays.
     Given(&'b dyn Broker),
     /// It may be held by another command, which ends: then it is opened again. None only where that failed.
-    Opened(&'b Path, Option<OpenBroker>),
+    Opened(&'b Place, Option<OpenBroker>),
 }
 
 impl Target<'_> {
@@ -373,11 +373,11 @@ impl Target<'_> {
                 Target::Opened(..) => return Err(miette!("the data folder was not opened again")),
             };
             match (outcome, self as &mut Target) {
-                (Err(CommitError::Unavailable { .. }), Target::Opened(dir, broker))
+                (Err(CommitError::Unavailable { .. }), Target::Opened(place, broker))
                     if passing && Instant::now() < end =>
                 {
                     *broker = None;
-                    *broker = Some(connect::open_broker(dir, connect::Options::default())?);
+                    *broker = Some(engine::open(place)?);
                 }
                 (outcome, _) => return outcome.map(|_| ()).into_diagnostic(),
             }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use miette::{IntoDiagnostic, miette};
 
-use super::DataDir;
+use super::engine::Engine;
 use super::from::From;
 use super::state::Store;
 use super::table::{count, plural, print};
-use crate::connect::{self, GroupDescription, GroupOffset, OpenBroker, TopicDescription, TopicPartition, TopicRole};
+use crate::connect::{GroupDescription, GroupOffset, OpenBroker, TopicDescription, TopicPartition, TopicRole};
 use crate::pipeline::suggest;
 
 /// Arguments of `millstream reset`.
@@ -37,19 +37,19 @@ pub struct Args {
     #[arg(short, long)]
     yes: bool,
     #[command(flatten)]
-    data: DataDir,
+    engine: Engine,
 }
 
 /// # Errors
-/// Where the pipeline runs or is not known, where nobody agreed, and where the data folder cannot be used.
+/// Where the pipeline runs or is not known, where nobody agreed, and where the data cannot be used.
 pub fn run(args: Args) -> miette::Result<()> {
-    let broker = connect::open_broker(args.data.existing()?, connect::Options::default())?;
+    let broker = args.engine.open_existing()?;
     if broker.state().running()?.contains(&args.pipeline) {
         return Err(miette!(
             help = "stop that `millstream run` first: Ctrl-C, or SIGTERM to its process",
             "the pipeline {:?} runs in the host that holds {}",
             args.pipeline,
-            args.data.dir.display()
+            args.engine.folder().display()
         ));
     }
     let plan = Plan::make(&broker, &args)?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use miette::{IntoDiagnostic, WrapErr};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::{DataDir, progress};
+use super::{Engine as EngineArgs, progress};
 use crate::connect;
 use crate::control::{Host, HostOptions, PipelineState, PluginCatalog};
 use crate::limits::{PAUSED_TIME_MAX, STOP_TIME_MAX};
@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    data: DataDir,
+    engine: EngineArgs,
     /// Stop, committed, when every source has been read to its end
     #[arg(long)]
     until_end: bool,
@@ -45,7 +45,8 @@ pub struct Args {
 /// # Errors
 /// What is wrong in a file or with the data folder, or why a pipeline ended.
 pub fn run(args: Args) -> miette::Result<()> {
-    let mut options = HostOptions::new(args.data.dir)?;
+    let mut options = HostOptions::new(args.engine.folder())?;
+    options.clusters = args.engine.clusters()?;
     if let Some(workers) = args.workers {
         options.workers = workers.into();
     }

@@ -4,8 +4,8 @@ use miette::{IntoDiagnostic, miette};
 
 use super::table::{Alignment, Streamed, count, human_bytes, human_duration, print};
 use super::window::Span;
-use super::{DataDir, Output, OutputFormat};
-use crate::connect::{self, OpenBroker, StoreSchema, TopicDescription, TopicRole};
+use super::{Engine, Output, OutputFormat};
+use crate::connect::{OpenBroker, StoreSchema, TopicDescription, TopicRole};
 use crate::pipeline::{nearest, suggest};
 use crate::schema::{Field, FieldType};
 use crate::state::typed::{KeyFields, cell_for_people, time_text};
@@ -13,7 +13,8 @@ use crate::state::{FoundRow, KeyFilter, RowQuery, RowReader};
 
 /// Arguments of `millstream state`.
 ///
-/// Reads what was committed last, of a folder that nobody holds and of a running host too, which is not slowed by it.
+/// Reads what was committed last, of a folder that nobody holds and of a running host too, which is not slowed by it. In a
+/// Kafka cluster that is in the changelogs, each of which is read as a whole.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Rows come in the order of their windows and keys. Those of closed windows, and those past their time \
@@ -39,15 +40,15 @@ pub struct Args {
     #[arg(short = 'n', long = "count", value_name = "N")]
     count: Option<u64>,
     #[command(flatten)]
-    data: DataDir,
+    engine: Engine,
     #[command(flatten)]
     output: Output,
 }
 
 /// # Errors
-/// Where the data folder or the store cannot be used.
+/// Where the data or the store cannot be used.
 pub fn run(args: Args) -> miette::Result<()> {
-    let broker = connect::open_broker(args.data.existing()?, connect::Options::default())?;
+    let broker = args.engine.open_existing()?;
     let stores = stores(&broker)?;
     let of_pipeline: Vec<&Store> = match &args.pipeline {
         None => return list(&broker, &stores.iter().collect::<Vec<_>>(), args.output.format),

@@ -6,7 +6,8 @@ use miette::IntoDiagnostic;
 use super::state::{Store, fields_text, key_text};
 use super::table::{count, human_bytes, human_duration, human_time, plural, print};
 use super::{Listing, OutputFormat};
-use crate::connect::{self, Broker, TopicDescription, TopicRole, TopicSettings, TopicSpec};
+use crate::connect::kafka::CATALOG_TOPIC;
+use crate::connect::{Broker, TopicDescription, TopicRole, TopicSettings, TopicSpec};
 use crate::limits::PARTITIONS_MAX;
 use crate::pipeline::{duration, size};
 
@@ -35,12 +36,18 @@ pub enum Action {
         /// How many partitions it has
         #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = partitions())]
         partitions: u32,
-        /// Drop records some time after this, as 7d or 12h [default: keep them]
+        /// Drop records some time after this, as 7d or 12h [default: keep them; in a cluster as the brokers say]
         #[arg(long, value_name = "TIME", value_parser = read_duration)]
         retention: Option<std::time::Duration>,
-        /// Drop the oldest records when more than this stays, as 10GB [default: keep them]
+        /// Drop the oldest records when more than this stays, as 10GB [default: as above]
         #[arg(long, value_name = "SIZE", value_parser = read_size)]
         retention_size: Option<u64>,
+        /// In a Kafka cluster: how many brokers have a copy [default: as the brokers say]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+        replication: Option<u16>,
+        /// In a Kafka cluster: a setting of the topic, by Kafka's name (repeat for more)
+        #[arg(long = "set", visible_alias = "config", value_name = "NAME=VALUE", value_parser = read_pair)]
+        properties: Vec<(String, String)>,
     },
     /// Show one topic's partitions
     Describe {
@@ -55,17 +62,16 @@ pub enum Action {
 }
 
 /// # Errors
-/// Where the data folder or the topic cannot be used.
+/// Where the data or the topic cannot be used.
 pub fn run(args: Args) -> miette::Result<()> {
     let Args {
         listing: args,
         exclude_internal,
     } = args;
-    let dir = match args.action {
-        Some(Action::Create { .. }) => &args.data.dir,
-        _ => args.data.existing()?,
+    let broker = match args.action {
+        Some(Action::Create { .. }) => args.engine.open()?,
+        _ => args.engine.open_existing()?,
     };
-    let broker = connect::open_broker(dir, connect::Options::default())?;
     match args.action {
         None | Some(Action::List) => list(&*broker, args.output.format, exclude_internal),
         Some(Action::Create {
@@ -73,6 +79,8 @@ pub fn run(args: Args) -> miette::Result<()> {
             partitions,
             retention,
             retention_size,
+            replication,
+            properties,
         }) => {
             let spec = TopicSpec {
                 name: topic,
@@ -81,7 +89,11 @@ pub fn run(args: Args) -> miette::Result<()> {
                 retention_bytes: retention_size,
                 role: None,
             };
-            broker.create_topic(&spec).into_diagnostic()?;
+            let settings = TopicSettings {
+                replication,
+                properties: properties.into_iter().collect(),
+            };
+            broker.make_topic(&spec, &settings).into_diagnostic()?;
             eprintln!(
                 "made topic {} with {}",
                 spec.name,
@@ -121,7 +133,7 @@ fn records(topic: &TopicDescription) -> u64 {
 fn list(broker: &dyn Broker, format: OutputFormat, exclude_internal: bool) -> miette::Result<()> {
     let mut topics = broker.topics().into_diagnostic()?;
     if exclude_internal {
-        topics.retain(|topic| topic.spec.role.is_none());
+        topics.retain(|topic| kind(&topic.spec) == "stream");
     }
     if format == OutputFormat::Json {
         let topics: Vec<_> = topics.iter().map(with_kind).collect::<miette::Result<_>>()?;
@@ -165,6 +177,8 @@ fn describe(topic: &TopicDescription, format: OutputFormat) -> miette::Result<()
 /// What a topic is to those who look at it.
 fn kind(spec: &TopicSpec) -> &'static str {
     match spec.role.as_deref() {
+        // Of Kafka's own, and the list of what pipelines have here.
+        None if spec.name.starts_with("__") || spec.name == CATALOG_TOPIC => "internal",
         None => "stream",
         Some(TopicRole::Changelog { .. }) => "table",
         Some(TopicRole::Repartition { .. }) => "internal",
@@ -242,6 +256,14 @@ pub(super) fn partitions() -> clap::builder::RangedI64ValueParser<u32> {
 
 fn read_duration(text: &str) -> Result<std::time::Duration, String> {
     duration(text).ok_or_else(|| "a number and a unit: ms, s, m, h or d, as `7d`".into())
+}
+
+/// A name and a value.
+pub(super) fn read_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
+        _ => Err("a name and a value, as `linger.ms=5`".into()),
+    }
 }
 
 fn read_size(text: &str) -> Result<u64, String> {

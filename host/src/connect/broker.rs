@@ -1,11 +1,12 @@
 //! What the commands need of a log, wherever it is: in this process, or with the host that holds the folder.
 
+use super::kafka::{ClusterError, ClusterSettings, KafkaLog};
 use super::socket::{Client, Server, serve_command};
 use super::{
-    Assignment, Commit, CommitError, Committed, EmbeddedLog, Fetched, GroupDescription, GroupOffset, LogError,
-    OpenError, Options, Position, TopicDescription, TopicPartition, TopicSpec,
+    Assignment, Commit, CommitError, Committed, EmbeddedLog, EngineLog, Fetched, GroupDescription, GroupOffset,
+    LogError, OpenError, Options, Position, TopicDescription, TopicPartition, TopicSettings, TopicSpec,
 };
-use crate::state::{LocalState, StateAccess};
+use crate::state::{ChangelogState, LocalState, StateAccess};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -48,13 +49,14 @@ const HOLDER_TIME_MAX: Duration = Duration::from_secs(2);
 /// How often it is asked.
 const HOLDER_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The log of a folder, as [`open_broker`] found it. While it is held here, other commands use it through this process.
+/// A log, as [`open_broker`] found that of a folder, or [`open_cluster`] a cluster. While it is held here, other commands use it through this process.
 pub struct OpenBroker {
     // Dropped before the log, so that requests that are on their way are done.
     _server: Option<Server>,
     state: Arc<dyn StateAccess>,
-    broker: Box<dyn Broker>,
+    broker: Arc<dyn Broker>,
     passing: bool,
+    cluster: Option<Arc<KafkaLog>>,
 }
 
 impl OpenBroker {
@@ -62,6 +64,29 @@ impl OpenBroker {
     /// [`CommitError::Unavailable`] from such a log opens it again.
     pub fn is_passing(&self) -> bool {
         self.passing
+    }
+
+    /// The cluster, where it is one.
+    pub fn cluster(&self) -> Option<&Arc<KafkaLog>> {
+        self.cluster.as_ref()
+    }
+
+    /// Makes a topic.
+    ///
+    /// # Errors
+    /// As [`Broker::create_topic`]; [`LogError::InvalidTopic`] where the embedded log is asked for settings of a cluster.
+    pub fn make_topic(&self, spec: &TopicSpec, settings: &TopicSettings) -> Result<(), CommitError> {
+        match &self.cluster {
+            Some(cluster) => cluster.make_topic(spec, settings),
+            None if settings.is_empty() => self.create_topic(spec),
+            None => Err(LogError::InvalidTopic {
+                topic: spec.name.clone(),
+                reason:
+                    "the embedded log has no replication and no settings of topics: name a cluster with --bootstrap"
+                        .into(),
+            }
+            .into()),
+        }
     }
 
     /// The stores beside the log.
@@ -76,6 +101,21 @@ impl Deref for OpenBroker {
     fn deref(&self) -> &Self::Target {
         &*self.broker
     }
+}
+
+/// A cluster, with the stores in it as its changelogs have them.
+///
+/// # Errors
+/// As [`KafkaLog::open`].
+pub fn open_cluster(settings: ClusterSettings) -> Result<OpenBroker, ClusterError> {
+    let log = KafkaLog::open(settings)?;
+    Ok(OpenBroker {
+        _server: None,
+        state: Arc::new(ChangelogState::new(log.clone())),
+        broker: log.clone(),
+        passing: false,
+        cluster: Some(log),
+    })
 }
 
 /// The log of a folder: in this process where nobody holds the folder, else through whoever does.
@@ -93,8 +133,9 @@ pub fn open_broker(path: &Path, options: Options) -> Result<OpenBroker, OpenErro
                 return Ok(OpenBroker {
                     _server: server.ok(),
                     state,
-                    broker: Box::new(log),
+                    broker: Arc::new(log),
                     passing: false,
+                    cluster: None,
                 });
             }
             Err(held @ OpenError::Held { .. }) => held,
@@ -107,7 +148,8 @@ pub fn open_broker(path: &Path, options: Options) -> Result<OpenBroker, OpenErro
                     _server: None,
                     passing: !client.is_host(),
                     state: client.clone(),
-                    broker: Box::new(client),
+                    broker: Arc::new(client),
+                    cluster: None,
                 });
             }
             Err(error) => tracing::debug!(%error, "nobody answers on the socket of the data folder"),

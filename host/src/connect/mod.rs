@@ -18,7 +18,7 @@ pub use block::{
     BLOCK_HEAD_BYTES, BLOCK_VERSION, Block, BlockBuilder, BlockError, Fetched, FetchedBuilder, LentRecord,
     RecordTooLarge,
 };
-pub use broker::{Broker, OpenBroker, open_broker};
+pub use broker::{Broker, OpenBroker, open_broker, open_cluster};
 pub use embedded::{EmbeddedLog, OpenError, Options};
 pub use log::{Assignee, Done, EmbeddedSources, EngineLog, Resume, TaskLog, TopicSettings, Watch};
 pub use membership::{Assignment, Fence};

@@ -4,4 +4,4 @@ mod catalog;
 mod host;
 
 pub use catalog::PluginCatalog;
-pub use host::{Host, HostError, HostOptions, PipelineState};
+pub use host::{Clusters, Host, HostError, HostOptions, PipelineState};

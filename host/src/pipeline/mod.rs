@@ -47,3 +47,4 @@ pub use quantity::{duration, size};
 pub use spanned::{Span, Spanned};
 pub use topic::{changelog_topic, check_topic_name, repartition_topic};
 pub use variable::Environment;
+pub(crate) use variable::expand;

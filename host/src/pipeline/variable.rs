@@ -7,7 +7,7 @@ pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// A string whose variables were replaced.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Expanded {
+pub(crate) struct Expanded {
     pub text: String,
     /// Names and values of the variables that the environment gave: they may be secret.
     pub from_environment: Vec<(String, String)>,
@@ -17,7 +17,7 @@ pub(super) struct Expanded {
 
 /// Why a string cannot be expanded.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct VariableError {
+pub(crate) struct VariableError {
     pub message: String,
     pub help: String,
     /// Where in the string.
@@ -26,7 +26,7 @@ pub(super) struct VariableError {
 
 /// Replaces `${NAME}` by its value and `${NAME:-default}` by its value or, where that is unset or empty, by the
 /// default. `$${` is a `${` that stands for itself.
-pub(super) fn expand(text: &str, environment: Environment<'_>) -> Result<Expanded, Vec<VariableError>> {
+pub(crate) fn expand(text: &str, environment: Environment<'_>) -> Result<Expanded, Vec<VariableError>> {
     let mut expanded = Expanded::default();
     let mut errors = Vec::new();
     let mut at = 0;

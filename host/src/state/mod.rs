@@ -4,6 +4,7 @@
 //! disk, written in bulk by [`flush`]; [`store`] puts the three together for a task, and [`read`] shows a store's committed
 //! rows to others.
 
+mod changelog;
 pub mod codec;
 pub mod database;
 pub mod flush;
@@ -19,6 +20,7 @@ pub mod store;
 pub mod table;
 pub mod typed;
 
+pub use changelog::ChangelogState;
 pub use database::{
     Opened, Rows, SetAside, StateDb, StateError, StateOpenError, StateOptions, StoreRow, StoreSnapshot,
 };

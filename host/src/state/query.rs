@@ -5,7 +5,7 @@ use super::database::{KeyRange, StateOpenError};
 use super::local::LocalState;
 use super::notes::{Notes, first_open};
 use super::read::{CommittedStore, ReadError};
-use crate::connect::{EmbeddedLog, LogError, StoreSchema, TopicPartition, TopicRole};
+use crate::connect::{Broker, LogError, StoreSchema, TopicPartition, TopicRole};
 use crate::limits::STATE_OVERLAY_BYTES_MAX;
 use crate::window::Window;
 use bytes::Bytes;
@@ -80,6 +80,17 @@ pub enum QueryError {
         /// The topic.
         topic: String,
     },
+    /// More rows than are held in memory.
+    #[error(
+        "the store of {topic:?} has more than {bytes_max} bytes of rows that are asked for: ask for a key, a prefix or \
+         windows; `millstream consume {topic}` reads all of its changes"
+    )]
+    TooMany {
+        /// The changelog.
+        topic: String,
+        /// The most.
+        bytes_max: usize,
+    },
     /// What the process said that holds the folder.
     #[error("{detail}")]
     Holder {
@@ -151,7 +162,7 @@ impl StateAccess for LocalState {
 
 /// When the rows of one partition count no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Past {
+pub(super) enum Past {
     Never,
     /// Windows that start before this.
     WindowsBefore(i64),
@@ -163,7 +174,7 @@ enum Past {
 }
 
 impl Past {
-    fn of(schema: &StoreSchema, notes: &Notes, stage: &str) -> Past {
+    pub(super) fn of(schema: &StoreSchema, notes: &Notes, stage: &str) -> Past {
         let progress = notes.progress(stage);
         if let Some(size_ms) = schema.window_size_ms {
             let window = Window {
@@ -183,7 +194,7 @@ impl Past {
         }
     }
 
-    fn holds(self, key: &[u8], row: &[u8]) -> bool {
+    pub(super) fn holds(self, key: &[u8], row: &[u8]) -> bool {
         match self {
             Past::Never => false,
             Past::WindowsBefore(first) => read_start(key).is_some_and(|(start, _)| start < first),
@@ -215,7 +226,7 @@ fn show(state: &LocalState, query: &RowQuery, visit: &mut dyn FnMut(FoundRow<'_>
     let windowed = schema.window_size_ms.is_some();
     let range = query.range(schema.window_size_ms);
     // Before the rows: a window that closes meanwhile may be shown or not, but none that is open is left out.
-    let notes = notes(log, pipeline, topic.partitions)?;
+    let notes = notes(state.log(), pipeline, topic.partitions)?;
     let db = state.db()?;
     let mut stores = Vec::with_capacity(topic.partitions as usize);
     let mut bytes_left = STATE_OVERLAY_BYTES_MAX;
@@ -259,7 +270,7 @@ fn show(state: &LocalState, query: &RowQuery, visit: &mut dyn FnMut(FoundRow<'_>
 }
 
 /// How far the tasks of a pipeline have come, by partition.
-fn notes(log: &EmbeddedLog, pipeline: &str, partitions: u32) -> Result<Vec<Notes>, LogError> {
+pub(super) fn notes(log: &dyn Broker, pipeline: &str, partitions: u32) -> Result<Vec<Notes>, LogError> {
     let mut notes: Vec<Notes> = (0..partitions).map(|_| Notes::default()).collect();
     let groups = log.groups()?;
     let offsets = groups
@@ -276,7 +287,7 @@ fn notes(log: &EmbeddedLog, pipeline: &str, partitions: u32) -> Result<Vec<Notes
 
 impl RowQuery {
     /// The stretch in which all keys lie that are asked for.
-    fn range(&self, window_size_ms: Option<i64>) -> KeyRange {
+    pub(super) fn range(&self, window_size_ms: Option<i64>) -> KeyRange {
         let mut range = match (window_size_ms, &self.keys) {
             (None, KeyFilter::Is(key)) => KeyRange {
                 from: Bound::Included(key.clone()),
@@ -311,7 +322,7 @@ impl RowQuery {
         range
     }
 
-    fn wants(&self, key: &[u8], windowed: bool) -> bool {
+    pub(super) fn wants(&self, key: &[u8], windowed: bool) -> bool {
         let key = if windowed {
             key.get(WINDOW_BYTES..).unwrap_or_default()
         } else {

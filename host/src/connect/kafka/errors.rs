@@ -65,10 +65,41 @@ fn without(properties: &BTreeMap<String, String>, said: &str) -> String {
     })
 }
 
+/// Properties that have no value by default: librdkafka does not tell their names.
+const WITHOUT_DEFAULT: [&str; 26] = [
+    "bootstrap.servers",
+    "client.dns.lookup",
+    "client.rack",
+    "group.instance.id",
+    "sasl.kerberos.service.name",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.oauthbearer.client.id",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.config",
+    "sasl.oauthbearer.extensions",
+    "sasl.oauthbearer.scope",
+    "sasl.oauthbearer.token.endpoint.url",
+    "sasl.password",
+    "sasl.username",
+    "ssl.ca.location",
+    "ssl.ca.pem",
+    "ssl.certificate.location",
+    "ssl.certificate.pem",
+    "ssl.cipher.suites",
+    "ssl.crl.location",
+    "ssl.key.location",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.location",
+    "ssl.keystore.password",
+];
+
 /// All properties that this build knows.
 fn property_names() -> Vec<String> {
     let config = ClientConfig::new().create_native_config();
     let mut names: Vec<String> = config.map_or_else(|_| Vec::new(), |config| native::property_names(&config));
+    names.extend(WITHOUT_DEFAULT.map(str::to_owned));
     names.sort();
     names
 }

@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 const QUEUED_KBYTES: &str = "4096";
 /// Messages of one call into librdkafka.
 const MESSAGES_MAX: usize = 512;
+/// How often a partition is looked at that has no leader just now.
+pub(super) const MOVING_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// An answer of a broker.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -31,6 +33,18 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Reading {
     client: BaseConsumer<Quiet>,
     trouble: Trouble,
+}
+
+/// Whether a partition has no leader just now: it was just made, or moves to another broker.
+pub(super) fn is_moving(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::NotLeaderForPartition
+            | RDKafkaErrorCode::LeaderNotAvailable
+            | RDKafkaErrorCode::ReplicaNotAvailable
+            | RDKafkaErrorCode::FencedLeaderEpoch
+            | RDKafkaErrorCode::UnknownLeaderEpoch
+    )
 }
 
 /// What is seen of transactions.
@@ -72,10 +86,17 @@ impl Reading {
     /// # Errors
     /// Where partition or cluster are not there.
     pub(super) fn ends(&self, tp: &TopicPartition) -> Result<(u64, u64), LogError> {
-        self.serve();
-        let ends = self
-            .client
-            .fetch_watermarks(&tp.topic, tp.partition as i32, ANSWER_TIME_MAX);
+        let until = Instant::now() + ANSWER_TIME_MAX;
+        let ends = loop {
+            self.serve();
+            let asked = self
+                .client
+                .fetch_watermarks(&tp.topic, tp.partition as i32, ANSWER_TIME_MAX);
+            match asked.as_ref().err().and_then(KafkaError::rdkafka_error_code) {
+                Some(code) if is_moving(code) && Instant::now() < until => std::thread::sleep(MOVING_LOOK_INTERVAL),
+                _ => break asked,
+            }
+        };
         let (first, next) = ends.map_err(|error| match error.rdkafka_error_code() {
             Some(code) => failure(code, tp, 0),
             None => unavailable(&format!("asking for the ends of {tp}"), &error),

@@ -4,6 +4,7 @@ use super::KafkaLog;
 use crate::connect::kafka::CATALOG_TOPIC;
 use crate::connect::kafka::admin::{AskError, EARLIEST, LATEST, NewTopic, Refusal};
 use crate::connect::kafka::changelog::changelog_settings;
+use crate::connect::kafka::reader::{MOVING_LOOK_INTERVAL, is_moving};
 use crate::connect::{
     CommitError, GroupOffset, LogError, PartitionDescription, TopicDescription, TopicPartition, TopicRole,
     TopicSettings, TopicSpec, check_group,
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 const SPREAD_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often they are asked.
 const SPREAD_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long partitions may take to get a leader.
+const LEADER_TIME_MAX: Duration = Duration::from_secs(5);
 /// What the brokers know of topics.
 const METADATA_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -115,8 +118,17 @@ impl KafkaLog {
     pub(super) fn ends(&self, places: &[TopicPartition]) -> Result<HashMap<TopicPartition, (u64, u64)>, LogError> {
         let ask = |at: i64| {
             let asked: Vec<_> = places.iter().map(|place| (place.clone(), at)).collect();
-            let answered = self.admin().offsets(&asked);
-            answered.map_err(|error| self.refused("asking for the ends of partitions", None, error))
+            let until = Instant::now() + LEADER_TIME_MAX;
+            loop {
+                let answered = self.admin().offsets(&asked);
+                let answered =
+                    answered.map_err(|error| self.refused("asking for the ends of partitions", None, error))?;
+                let moving = answered.iter().any(|place| place.error.is_some_and(is_moving));
+                if !moving || Instant::now() >= until {
+                    return Ok::<_, LogError>(answered);
+                }
+                std::thread::sleep(MOVING_LOOK_INTERVAL);
+            }
         };
         let mut ends: HashMap<TopicPartition, (u64, u64)> = HashMap::new();
         for place in ask(LATEST)? {
