@@ -38,6 +38,14 @@ pub const STATE_CRASH_POINTS: [&str; 6] = [
 /// read back.
 pub const STORE_CRASH_POINTS: [&str; 3] = ["state-committed", "state-evicted", "state-replayed"];
 
+/// Every point of a transaction on Kafka, in the order in which it passes them.
+pub const KAFKA_CRASH_POINTS: [&str; 4] = [
+    "kafka-produced",
+    "kafka-offsets-sent",
+    "kafka-filled",
+    "kafka-committed",
+];
+
 struct Plan {
     name: String,
     passes_left: AtomicU64,

@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: the built program, the built plugins, and records in and out of a log.
 
+pub mod events;
 mod in_process;
+pub mod kafka;
 pub mod measure;
 mod printed;
 pub mod running;
@@ -13,8 +15,9 @@ pub use printed::{document, header, lines, on, value};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
-use millstream::connect::{Append, BlockBuilder, Commit, EmbeddedLog, Options, TopicPartition, TopicSpec};
+use millstream::connect::{Append, BlockBuilder, Broker, Commit, EmbeddedLog, Options, TopicPartition, TopicSpec};
 use millstream::record::Record;
 
 /// The program under test, as it was built beside the tests.
@@ -175,24 +178,29 @@ pub fn append(log: &EmbeddedLog, topic: &str, partition: u32, records: &[Record]
 ///
 /// # Panics
 /// If the topic is not there or cannot be read.
-pub fn read_topic(log: &EmbeddedLog, topic: &str) -> Vec<Vec<Record>> {
-    let description = log.topic(topic).unwrap_or_else(|error| panic!("{error}"));
+pub fn read_topic(log: &Arc<EmbeddedLog>, topic: &str) -> Vec<Vec<Record>> {
+    records_of(log, topic)
+}
+
+/// The same of any engine.
+///
+/// # Panics
+/// If the topic is not there or cannot be read.
+pub fn records_of(broker: &dyn Broker, topic: &str) -> Vec<Vec<Record>> {
+    let description = broker.topic(topic).unwrap_or_else(|error| panic!("{error}"));
     (0..description.spec.partitions)
         .map(|partition| {
-            let place = TopicPartition {
-                topic: topic.into(),
-                partition,
-            };
+            let place = TopicPartition::new(topic, partition);
             let mut records = Vec::new();
             let mut position = description.partition_ranges[partition as usize].first_offset;
-            loop {
-                let fetched = log.fetch(&place, position, 1 << 20).expect("the topic can be read");
-                if fetched.next_offset() == position {
-                    return records;
-                }
+            let end = description.partition_ranges[partition as usize].next_offset;
+            while position < end {
+                let fetched = broker.fetch(&place, position, 1 << 20, Duration::from_secs(1));
+                let fetched = fetched.expect("the topic can be read");
                 records.extend(fetched.records().map(|record| record.to_record()));
                 position = fetched.next_offset();
             }
+            records
         })
         .collect()
 }

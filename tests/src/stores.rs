@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use millstream::connect::{EmbeddedLog, TopicPartition};
-use millstream::state::STATE_FOLDER;
 use millstream::state::database::KeyRange;
+use millstream::state::{Changelog, STATE_FOLDER};
 use millstream::state::{CommittedStore, StateDb, StateOptions};
-
-use crate::read_topic;
 
 /// Keys and rows of one partition.
 pub type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -39,27 +37,25 @@ pub fn committed_rows(dir: &Path, log: &EmbeddedLog, changelogs: &[&str]) -> Vec
     rows
 }
 
-/// A changelog as a table, by partition: the last value of each key.
+/// A changelog as a table: the last value of each key.
 ///
 /// # Panics
 /// If it cannot be read, or has been purged.
-pub fn changelog_rows(log: &EmbeddedLog, changelog: &str) -> Vec<Rows> {
-    let topic = log.topic(changelog).unwrap_or_else(|error| panic!("{error}"));
-    assert!(
-        topic.partition_ranges.iter().all(|range| range.first_offset == 0),
-        "it is whole"
-    );
-    let partitions = read_topic(log, changelog).into_iter();
-    let table = partitions.map(|records| {
-        let mut rows = Rows::new();
-        for record in records {
+pub fn changelog_rows(log: &dyn Changelog, place: &TopicPartition) -> Rows {
+    let (first, end) = log.ends(place).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(first, 0, "it is whole");
+    let mut rows = Rows::new();
+    let mut position = first;
+    while position < end {
+        let fetched = log.fetch(place, position, 1 << 20).expect("the changelog can be read");
+        for record in fetched.records() {
             let key = record.key.expect("a store's records have keys");
             match record.value {
-                Some(row) => rows.insert(key, row),
-                None => rows.remove(&key),
+                Some(row) => rows.insert(key.to_vec(), row.to_vec()),
+                None => rows.remove(key),
             };
         }
-        rows
-    });
-    table.collect()
+        position = fetched.next_offset();
+    }
+    rows
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use millstream::connect::EmbeddedLog;
 use millstream::record::Record;
@@ -161,7 +162,7 @@ fn size(bag: Option<&Bag>) -> u64 {
     bag.map_or(0, |bag| bag.values().sum())
 }
 
-fn dead_letters(log: &EmbeddedLog, topic: &str) -> BTreeMap<String, u64> {
+fn dead_letters(log: &Arc<EmbeddedLog>, topic: &str) -> BTreeMap<String, u64> {
     let mut messages = BTreeMap::new();
     for letter in read_topic(log, topic).concat() {
         assert_eq!(header(&letter, "__streams.errors.topic"), Some("rides"));
@@ -187,7 +188,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn of(log: &EmbeddedLog) -> Kept {
+    fn of(log: &Arc<EmbeddedLog>) -> Kept {
         let mut kept = Kept::default();
         let text = |value: &Value| match value {
             Value::Null => None,
@@ -220,7 +221,7 @@ impl Kept {
         kept
     }
 
-    fn assert(&self, log: &EmbeddedLog) {
+    fn assert(&self, log: &Arc<EmbeddedLog>) {
         let counts = |topic: &str| -> (BTreeMap<Group, i64>, usize) {
             let results = results(log, topic);
             let records = read_topic(log, topic).concat().len();
@@ -260,7 +261,7 @@ impl Kept {
 }
 
 /// The last result of each group.
-fn results(log: &EmbeddedLog, topic: &str) -> BTreeMap<Group, Value> {
+fn results(log: &Arc<EmbeddedLog>, topic: &str) -> BTreeMap<Group, Value> {
     let records = read_topic(log, topic).concat();
     let result = |record: &Record| {
         let value = value(record);

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -96,7 +97,7 @@ fn rides(partition: u32, from: u64, count: u64, bytes: usize) -> Vec<Record> {
         .collect()
 }
 
-fn add(log: &EmbeddedLog, from: u64, count: u64, bytes: usize) {
+fn add(log: &Arc<EmbeddedLog>, from: u64, count: u64, bytes: usize) {
     for partition in 0..PARTITIONS {
         for chunk in rides(partition, from, count, bytes).chunks(500) {
             append(log, "rides", partition, chunk);
@@ -122,7 +123,7 @@ const SLOW: &str = r#"
 "#;
 
 /// All topics; the dead-letter queue, which both partitions write, in the order of each.
-fn outcome(log: &EmbeddedLog) -> Vec<Vec<Vec<Record>>> {
+fn outcome(log: &Arc<EmbeddedLog>) -> Vec<Vec<Vec<Record>>> {
     let mut topics: Vec<_> = TOPICS.iter().map(|topic| read_topic(log, topic)).collect();
     let from = |record: &Record| {
         record
@@ -136,7 +137,7 @@ fn outcome(log: &EmbeddedLog) -> Vec<Vec<Vec<Record>>> {
     topics
 }
 
-fn committed(log: &EmbeddedLog) -> Vec<u64> {
+fn committed(log: &Arc<EmbeddedLog>) -> Vec<u64> {
     let place = |partition| TopicPartition::new("rides", partition);
     (0..PARTITIONS)
         .map(|partition| log.committed("full", &place(partition)).expect("answers").unwrap_or(0))
@@ -164,7 +165,7 @@ fn assert_equal(found: &[Vec<Vec<Record>>], expected: &[Vec<Vec<Record>>]) {
 }
 
 /// What is in the topics now stands for the offsets that are committed now, no more and no less.
-fn assert_whole(log: &EmbeddedLog) -> u64 {
+fn assert_whole(log: &Arc<EmbeddedLog>) -> u64 {
     let written: usize = outcome(log).iter().flatten().map(Vec::len).sum();
     let read: u64 = committed(log).iter().sum();
     assert_eq!(written as u64, read, "outputs and dead letters stand for what was read");

@@ -50,14 +50,14 @@ fn record(key: &str, value: impl ToString) -> Record {
     }
 }
 
-fn values(log: &EmbeddedLog, topic: &str) -> Vec<Value> {
+fn values(log: &Arc<EmbeddedLog>, topic: &str) -> Vec<Value> {
     let records = read_topic(log, topic).concat();
     let value = |record: &Record| serde_json::from_slice(record.value.as_deref().expect("a value")).expect("JSON");
     records.iter().map(value).collect()
 }
 
 /// Reasons and messages of dead letters, in their order.
-fn letters(log: &EmbeddedLog, topic: &str) -> Vec<(String, String)> {
+fn letters(log: &Arc<EmbeddedLog>, topic: &str) -> Vec<(String, String)> {
     let letters = read_topic(log, topic).concat();
     let said = |letter: &Record, name: &str| header(letter, name).expect("it is said").to_owned();
     letters

@@ -185,10 +185,12 @@ fn write_json(value: &impl serde::Serialize) -> miette::Result<()> {
 
 fn start_logging(usual: &str, verbose: u8, format: LogFormat) {
     let default = match verbose {
-        0 => usual,
-        1 => "info,millstream=debug,guest=debug",
-        _ => "debug,millstream=trace,guest=trace",
+        0 => usual.to_owned(),
+        1 => "info,millstream=debug,guest=debug".into(),
+        _ => "debug,millstream=trace,guest=trace".into(),
     };
+    // What clients of Kafka have to say is told by whoever has one.
+    let default = format!("{default},rdkafka=off");
     let filter = tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let builder = tracing_subscriber::fmt()

@@ -29,6 +29,16 @@ pub trait EngineLog: Broker {
     /// Where the log does not answer: then it is not known.
     fn committed_with_metadata(&self, group: &str, tp: &TopicPartition) -> Result<Option<(u64, String)>, LogError>;
 
+    /// Drops the records before an offset of each of these, as their group has processed them. The embedded log does that
+    /// by itself.
+    ///
+    /// # Errors
+    /// Where some stay.
+    fn drop_before(&self, places: &[(TopicPartition, u64)]) -> Result<(), LogError> {
+        let _ = places;
+        Ok(())
+    }
+
     /// The changelogs in it.
     fn changelogs(self: Arc<Self>) -> Arc<dyn Changelog>;
 }

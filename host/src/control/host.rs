@@ -2,6 +2,7 @@
 
 mod engine;
 mod kafka;
+mod purge;
 mod running;
 mod tasks;
 mod topics;

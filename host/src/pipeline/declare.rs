@@ -68,6 +68,14 @@ impl Engine {
             Engine::Kafka(_) => "kafka",
         }
     }
+
+    /// Where its brokers are, where the file says so.
+    pub fn brokers(&self) -> Option<&str> {
+        match self {
+            Engine::Embedded => None,
+            Engine::Kafka(kafka) => kafka.bootstrap.as_deref(),
+        }
+    }
 }
 
 /// A topic that is read, or several.
@@ -181,6 +189,16 @@ pub enum Guarantee {
     ExactlyOnce,
     /// It may be there again.
     AtLeastOnce,
+}
+
+impl Guarantee {
+    /// The word for it in a pipeline file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Guarantee::ExactlyOnce => "exactly-once",
+            Guarantee::AtLeastOnce => "at-least-once",
+        }
+    }
 }
 
 impl Default for Commit {

@@ -60,12 +60,15 @@ impl<'e> Drawing<'e> {
         let explanation = self.explanation;
         let name = self.strong(&explanation.name);
         let interval = show_duration(Duration::from_millis(explanation.commit.interval_ms));
+        let brokers = explanation.brokers.as_ref();
+        let brokers = brokers.map_or(String::new(), |brokers| format!(" at {brokers}"));
         self.line(&format!(
-            "{name} · engine {} · consumer group {}",
+            "{name} · engine {}{brokers} · consumer group {}",
             explanation.engine, explanation.group
         ));
         self.line(&format!(
-            "commits every {interval}, or when {} wait",
+            "commits {}, every {interval} or when {} wait",
+            explanation.commit.guarantee,
             show_size(explanation.commit.bytes_max as u64)
         ));
         if let Some(state) = &explanation.state {

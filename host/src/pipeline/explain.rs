@@ -17,6 +17,9 @@ pub fn explain(plan: &Plan) -> String {
 pub struct Explanation {
     pub(super) name: String,
     pub(super) engine: &'static str,
+    /// Where those are that the file names; `None`: as the command says, or none are needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) brokers: Option<String>,
     pub(super) group: String,
     pub(super) commit: ExplainedCommit,
     /// `None` where no stage keeps any.
@@ -33,6 +36,7 @@ pub struct Explanation {
 pub(super) struct ExplainedCommit {
     pub(super) interval_ms: u64,
     pub(super) bytes_max: usize,
+    pub(super) guarantee: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -190,10 +194,12 @@ impl Explanation {
         Explanation {
             name: plan.name.clone(),
             engine: plan.engine.name(),
+            brokers: plan.engine.brokers().map(str::to_owned),
             group: plan.group.clone(),
             commit: ExplainedCommit {
                 interval_ms: plan.commit_interval.as_millis() as u64,
                 bytes_max: plan.commit_bytes_max,
+                guarantee: plan.guarantee().name(),
             },
             state: plan.stages.iter().any(keeps_state).then_some(ExplainedState {
                 memory_bytes_max: plan.state.memory_bytes_max,

@@ -225,6 +225,20 @@ impl Plan {
             .map(|(index, _)| index)
     }
 
+    /// What is promised on its engine.
+    pub fn guarantee(&self) -> Guarantee {
+        match self.engine {
+            Engine::Embedded => Guarantee::ExactlyOnce,
+            Engine::Kafka(_) => self.guarantee,
+        }
+    }
+
+    /// Whether a source is read by the same tasks as one of these.
+    pub fn meets(&self, source: usize, others: &[usize]) -> bool {
+        let together = self.subtopologies.iter().find(|all| all.contains(&source));
+        together.is_some_and(|all| others.iter().any(|other| all.contains(other)))
+    }
+
     /// How many partitions the topic of a repartition gets. Where the file does not say: as many as the sources of the
     /// file that it meets in a stage, or as another repartition that it meets there and of which the file says it;
     /// else as many as the largest of the file's sources. `partitions` tells how many a topic of these has.

@@ -21,7 +21,7 @@ mod time;
 pub use aggregate::LATE_HEADER;
 pub use dead_letter::{Reason, header};
 pub use effects::Sink;
-pub use pipeline::{PipelineRuntime, StartError};
+pub use pipeline::{PipelineRuntime, StartError, Stores};
 pub use scheduler::{Handle, Next, Scheduler, Turn, Waker};
 pub use stats::{Counter, PipelineStats, StageStats};
 pub use task::{Task, TaskError, TaskStatus};

@@ -40,8 +40,18 @@ pub struct PipelineRuntime {
     pub(super) dirty_bytes: AtomicI64,
     /// Of lines about single dead letters.
     pub(super) dead_letter_lines: Allowance,
+    /// By source: how many partitions have state for what it feeds; `None` where nothing is kept.
+    kept_partitions: Vec<Option<u32>>,
     /// Bytes after which one task commits: the pipeline's share for each of its tasks.
     pub(super) commit_bytes_max: usize,
+}
+
+/// What the stages of a pipeline keep.
+pub struct Stores {
+    /// By stage its stores.
+    pub shapes: Vec<Vec<Arc<StoreShape>>>,
+    /// By stage how many partitions have some; `None` where it keeps nothing.
+    pub partitions: Vec<Option<u32>>,
 }
 
 /// One stage: its plugin, how its branches are written and where they go.
@@ -115,10 +125,20 @@ impl PipelineRuntime {
         plan: Plan,
         configured: Vec<Configured>,
         logs: Vec<Arc<dyn GuestSink>>,
-        stores: Vec<Vec<Arc<StoreShape>>>,
+        stores: Stores,
         backend: Option<Backend>,
         partitions: impl Fn(&str) -> u32,
     ) -> Result<PipelineRuntime, StartError> {
+        let Stores {
+            shapes: stores,
+            partitions: kept,
+        } = stores;
+        let kept_partitions = (0..plan.sources.len()).map(|source| {
+            let stages = plan.stages.iter().zip(&kept);
+            let fed = stages.filter(|(stage, _)| plan.meets(source, &stage.sources));
+            fed.filter_map(|(_, partitions)| *partitions).min()
+        });
+        let kept_partitions = kept_partitions.collect();
         let mut sinks = Sinks::default();
         let mut stages = Vec::with_capacity(plan.stages.len());
         // How many calls of a stage one batch of a source may take: one for each way that leads there.
@@ -228,6 +248,7 @@ impl PipelineRuntime {
             sources,
             backend,
             store_memory_bytes_max,
+            kept_partitions,
             dirty_bytes: AtomicI64::new(0),
             dead_letter_lines: Allowance::new(DEAD_LETTER_LINES_PER_SECOND_MAX),
             commit_bytes_max,
@@ -290,6 +311,12 @@ impl PipelineRuntime {
             state,
             instances: self.stages.iter().map(|_| None).collect(),
         })
+    }
+
+    /// How many partitions of a source can be processed; `None`: all. Where what it feeds keeps something, that was made
+    /// for so many.
+    pub fn partitions_max(&self, source: usize) -> Option<u32> {
+        self.kept_partitions[source]
     }
 
     /// Index of the dead-letter queue among the sinks.

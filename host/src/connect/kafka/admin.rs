@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 mod groups;
+mod records;
 mod topics;
 
 pub(super) use groups::{GroupMember, GroupState};

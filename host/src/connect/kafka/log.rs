@@ -264,6 +264,18 @@ impl EngineLog for KafkaLog {
         self.named(self.find_committed(group, tp))
     }
 
+    fn drop_before(&self, places: &[(TopicPartition, u64)]) -> Result<(), LogError> {
+        let doing = "dropping processed records";
+        let refused = |error| self.refused(doing, None, error);
+        let dropped = self.named(self.admin().delete_records(places).map_err(refused))?;
+        match dropped.into_iter().find_map(|place| Some((place.error?, place.tp))) {
+            Some((code, place)) => Err(LogError::Unavailable {
+                detail: self.at(&format!("{doing} of {place}: {}", errors::words(code))),
+            }),
+            None => Ok(()),
+        }
+    }
+
     fn changelogs(self: Arc<Self>) -> Arc<dyn Changelog> {
         self.kafka_changelogs()
     }

@@ -28,6 +28,8 @@ pub(super) type GroupConsumer = BaseConsumer<GroupContext>;
 /// A member is polled at least so often: the group takes one that is not for dead after [`POLL_INTERVAL_MAX`].
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
 const POLL_INTERVAL_MAX: Duration = Duration::from_secs(300);
+/// How soon partitions that were added, and topics that a pattern matches, are noticed.
+const METADATA_INTERVAL_MS: &str = "30000";
 /// Rebalances, errors and answers that a member gets at once; its queue holds hardly ever more than two.
 const EVENTS_PER_LOOK: usize = 8;
 /// A group is left within this time, or without a word.
@@ -218,6 +220,7 @@ impl Members {
             .set("heartbeat.interval.ms", (session_ms / 4).clamp(100, 3_000).to_string())
             .set("max.poll.interval.ms", POLL_INTERVAL_MAX.as_millis().to_string())
             .set("statistics.interval.ms", "0");
+        settings.set_default(&mut config, "topic.metadata.refresh.interval.ms", METADATA_INTERVAL_MS);
         settings.set_default(&mut config, "fetch.queue.backoff.ms", "5");
         settings.set_default(&mut config, "queued.max.messages.kbytes", "16384");
         let trouble = Trouble::default();

@@ -46,13 +46,19 @@ impl EngineHost {
                 stage: plan.stages[repartition.stage].name.clone(),
             };
             let topic = &plan.sources[repartition.source].topic;
+            // What is there stays, though sources may have got partitions since: any number does.
+            let there = self.partitions(topic);
+            let partitions = match repartition.partitions {
+                None if there > 0 => there,
+                _ => partitions,
+            };
             self.make_internal_topic(&plan, topic, partitions, role)?;
         }
         // Before the topics that it writes are made: they would get a number of partitions that is nobody's wish.
         self.check_partitions(&plan)?;
         self.make_sinks(&plan)?;
         let stores = self.make_stores(&plan)?;
-        let backend = if stores.iter().all(Vec::is_empty) {
+        let backend = if stores.shapes.iter().all(Vec::is_empty) {
             None
         } else {
             Some(self.backend()?)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::HostError;
 use super::engine::{EngineHost, StagePlugin};
+use super::purge::Purger;
 use super::running::Running;
 use super::tasks::PipelineTasks;
 use crate::connect::EngineLog;
@@ -17,6 +18,7 @@ use crate::task::Scheduler;
 pub(super) struct KafkaHost {
     pub engine: EngineHost,
     cluster: KafkaCluster,
+    purger: Purger,
 }
 
 impl KafkaHost {
@@ -29,6 +31,7 @@ impl KafkaHost {
         let cluster = KafkaCluster::open(settings.clone(), log.clone().changelogs(), data_dir)?;
         let folder = StateFolder::new(cluster.folder().join(STATE_FOLDER));
         Ok(KafkaHost {
+            purger: Purger::new(log.clone()),
             engine: EngineHost::new(log, Arc::new(folder)),
             cluster,
         })
@@ -49,18 +52,20 @@ impl KafkaHost {
             group: plan.group.clone(),
             topics: plan.sources.iter().map(subscription).collect(),
             together: plan.subtopologies.iter().any(|sources| sources.len() > 1),
-            exactly_once: plan.guarantee == Guarantee::ExactlyOnce,
+            exactly_once: plan.guarantee() == Guarantee::ExactlyOnce,
             session_timeout: kafka.session_timeout,
         };
         let runtime = Arc::new(self.engine.prepare(plan, configured)?);
         let member = self.cluster.join(&spec)?;
         let tasks = PipelineTasks::new(runtime, member.sources(), scheduler);
+        self.purger.look_after(&tasks).map_err(HostError::Thread)?;
         member.begin(tasks.clone());
         Ok(Running::of_member(tasks, member))
     }
 
     /// Ends its threads, and gives the local store back. Members have left.
     pub fn close(&self) {
+        self.purger.close();
         self.cluster.close();
         self.engine.close();
     }

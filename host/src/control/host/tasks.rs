@@ -115,6 +115,20 @@ impl PipelineTasks {
         self.held().places.iter().cloned().collect()
     }
 
+    /// Of the pipeline's own topics, how far each partition that is its has been processed, as far as that is known.
+    pub fn processed_of_own_topics(&self) -> Vec<(TopicPartition, u64)> {
+        let sources = &self.runtime.plan.sources;
+        let is_own = |place: &TopicPartition| {
+            let mut own = sources.iter().filter(|source| source.repartition.is_some());
+            own.any(|source| source.topic == *place.topic)
+        };
+        let offset = |place: TopicPartition| {
+            let resume = self.log.resume(&place).ok()??;
+            Some((place, resume.offset))
+        };
+        self.places().into_iter().filter(is_own).filter_map(offset).collect()
+    }
+
     /// Whether no task reads any of these any more; those that have ended are forgotten.
     pub fn has_let_go_of(&self, places: &[TopicPartition]) -> bool {
         let mut held = self.held();
@@ -157,12 +171,40 @@ impl PipelineTasks {
             let sources: Vec<_> = std::iter::once((source, place.clone()))
                 .chain(others.iter().map(other))
                 .collect();
-            let all_here = sources.iter().all(|(_, place)| held.places.contains(place));
+            let all_here =
+                sources.iter().all(|(_, place)| held.places.contains(place)) && self.is_kept_for(source, place);
             if all_here && !held.tasks.iter().any(|task| task.places.contains(place)) {
                 complete.push(sources);
             }
         }
         complete
+    }
+
+    /// Whether a partition of a source can be processed: what its stages keep may have been made for fewer.
+    fn is_kept_for(&self, source: usize, place: &TopicPartition) -> bool {
+        let partitions_max = self.runtime.partitions_max(source);
+        partitions_max.is_none_or(|partitions_max| place.partition < partitions_max)
+    }
+
+    /// Those of these that nobody can process, and why.
+    fn beyond(&self, places: &[TopicPartition]) -> Option<(Vec<TopicPartition>, String)> {
+        let source_of = |place: &TopicPartition| {
+            let sources = &self.runtime.plan.sources;
+            sources.iter().position(|source| source.reads(&place.topic))
+        };
+        let is_beyond =
+            |place: &&TopicPartition| source_of(place).is_some_and(|source| !self.is_kept_for(source, place));
+        let beyond: Vec<TopicPartition> = places.iter().filter(is_beyond).cloned().collect();
+        let first = beyond.first()?;
+        let kept = source_of(first).and_then(|source| self.runtime.partitions_max(source));
+        let why = format!(
+            "{first} stays unread: what the stages keep that it feeds was made for {} partitions, and keys that moved to others \
+             would begin anew; give the stages a `key`, so that their records meet in a topic of the pipeline's own, or begin \
+             anew with `millstream reset {}`",
+            kept.unwrap_or(0),
+            self.runtime.plan.name
+        );
+        Some((beyond, why))
     }
 
     fn start(&self, sources: &[(usize, TopicPartition)]) -> Result<RunningTask, TaskError> {
@@ -190,8 +232,14 @@ impl Assignee for PipelineTasks {
     fn assigned(&self, places: &[TopicPartition]) -> Vec<TopicPartition> {
         loop {
             let Err(error) = self.add(places) else {
-                self.held().unread = None;
-                return places.to_vec();
+                let Some((beyond, why)) = self.beyond(&self.places()) else {
+                    self.held().unread = None;
+                    return places.to_vec();
+                };
+                if self.held().unread.replace(why.clone()).as_ref() != Some(&why) {
+                    tracing::error!(pipeline = self.runtime.plan.name, "{why}");
+                }
+                return places.iter().filter(|place| !beyond.contains(place)).cloned().collect();
             };
             let passes = error.passes() && !self.closed.load(Ordering::Acquire);
             if self.held().unread.replace(error.to_string()).is_none() || !passes {

@@ -7,6 +7,7 @@ use super::engine::EngineHost;
 use crate::connect::{LogError, TopicPartition, TopicRole, TopicSettings, TopicSpec};
 use crate::pipeline::{Engine, Plan, PlannedStage, changelog_topic};
 use crate::state::{StoreShape, has_kept};
+use crate::task::Stores;
 
 fn topic_settings(plan: &Plan) -> TopicSettings {
     match &plan.engine {
@@ -99,8 +100,11 @@ impl EngineHost {
     }
 
     /// The stores of each stage: held against the rows that are there, with topics for their changes.
-    pub(super) fn make_stores(&self, plan: &Plan) -> Result<Vec<Vec<Arc<StoreShape>>>, HostError> {
-        let mut stores = Vec::with_capacity(plan.stages.len());
+    pub(super) fn make_stores(&self, plan: &Plan) -> Result<Stores, HostError> {
+        let mut stores = Stores {
+            shapes: Vec::with_capacity(plan.stages.len()),
+            partitions: Vec::with_capacity(plan.stages.len()),
+        };
         for stage in &plan.stages {
             let mut shapes = Vec::new();
             if let Some(accumulator) = &stage.accumulator {
@@ -119,7 +123,7 @@ impl EngineHost {
                 shapes.push((shape, Some(store.name.as_str())));
             }
             let source = stage.sources.first().map(|&source| &plan.sources[source].topic);
-            let partitions = source.map_or(1, |topic| self.partitions(topic));
+            let mut partitions = source.map_or(1, |topic| self.partitions(topic));
             let is_there = |(shape, _): &(StoreShape, Option<&str>)| self.log.topic(&shape.changelog).is_ok();
             if let Some((shape, _)) = shapes.first().filter(|_| !shapes.iter().any(is_there))
                 && self.has_kept(plan, stage)?
@@ -133,6 +137,10 @@ impl EngineHost {
             let mut joined = Vec::with_capacity(shapes.len());
             for (mut shape, store) in shapes {
                 let there = self.log.topic(&shape.changelog).ok().map(|topic| topic.spec);
+                if let Some(there) = there.as_ref().filter(|there| there.partitions < partitions) {
+                    self.say_grown(plan, stage, there, partitions);
+                    partitions = there.partitions;
+                }
                 let role = match &there {
                     None => shape.join(&stage.name, store, None)?,
                     Some(spec) => match spec.role.as_deref() {
@@ -148,9 +156,23 @@ impl EngineHost {
                 self.make_internal_topic(plan, &shape.changelog, partitions, role)?;
                 joined.push(Arc::new(shape));
             }
-            stores.push(joined);
+            stores.partitions.push((!joined.is_empty()).then_some(partitions));
+            stores.shapes.push(joined);
         }
         Ok(stores)
+    }
+
+    /// A topic has got partitions since its records began to be counted: those that it had are processed as before.
+    fn say_grown(&self, plan: &Plan, stage: &PlannedStage, changelog: &TopicSpec, partitions: u32) {
+        tracing::error!(
+            pipeline = plan.name,
+            stage = stage.name,
+            "its sources have {partitions} partitions, and what it keeps was made for {}: the others stay unread, as keys that \
+             moved there would begin anew; give the stage a `key`, so that its records meet in a topic of the pipeline's \
+             own, or begin anew with `millstream reset {}`",
+            changelog.partitions,
+            plan.name
+        );
     }
 
     /// Whether a stage has kept something, by what stands beside the offsets of its sources.
