@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::HostError;
 use super::engine::EngineHost;
-use crate::connect::{LogError, TopicPartition, TopicRole, TopicSettings, TopicSpec};
+use crate::connect::{CommitError, LogError, TopicPartition, TopicRole, TopicSettings, TopicSpec};
 use crate::pipeline::{Engine, Plan, PlannedStage, changelog_topic};
 use crate::state::{StoreShape, has_kept};
 use crate::task::Stores;
@@ -49,8 +49,14 @@ impl EngineHost {
             });
         }
         let spec = TopicSpec::new(topic, partitions);
-        self.log.make_topic(&spec, &topic_settings(plan))?;
-        tracing::info!(pipeline = plan.name, topic, partitions, "made a topic that was missing");
+        match self.log.make_topic(&spec, &topic_settings(plan)) {
+            Ok(()) => tracing::info!(pipeline = plan.name, topic, partitions, "made a topic that was missing"),
+            // Another host of the pipeline made it at the same moment.
+            Err(CommitError::Refused {
+                refusal: LogError::TopicExists { .. },
+            }) => {}
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
     }
 
