@@ -40,7 +40,7 @@ const END_TIME_MAX: Duration = Duration::from_secs(15);
 /// Records on their way.
 const QUEUE_KBYTES_MAX: u32 = 65_536;
 /// How often it is looked whether all was delivered.
-const FLUSH_LOOK_INTERVAL: Duration = Duration::from_millis(1);
+const FLUSH_LOOK_INTERVAL: Duration = Duration::from_micros(500);
 /// Records between two looks at what was delivered.
 const RECORDS_PER_POLL: usize = 2_000;
 
@@ -599,7 +599,7 @@ impl Outlet {
     /// Waits until everything was delivered, or refused.
     fn flush(&mut self) -> Result<(), LogError> {
         let end = Instant::now() + END_TIME_MAX;
-        // rdkafka's own looks ten times a second.
+        // rdkafka's own looks ten times a second, and its polling for a time is busy in the last millisecond of it.
         while !native::is_flushed(self.producer.client()) {
             if Instant::now() >= end {
                 let said = self.trouble.explain("the brokers do not answer");
@@ -607,7 +607,11 @@ impl Outlet {
                     detail: format!("writing records: {said}"),
                 }));
             }
-            self.producer.poll(FLUSH_LOOK_INTERVAL);
+            let left = self.producer.in_flight_count();
+            self.producer.poll(Duration::ZERO);
+            if self.producer.in_flight_count() == left {
+                std::thread::sleep(FLUSH_LOOK_INTERVAL);
+            }
         }
         self.refusal().map_or(Ok(()), Err)
     }
