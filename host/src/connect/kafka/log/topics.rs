@@ -21,7 +21,7 @@ const SPREAD_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often they are asked.
 const SPREAD_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long partitions may take to get a leader.
-const LEADER_TIME_MAX: Duration = Duration::from_secs(5);
+const LEADER_TIME_MAX: Duration = Duration::from_secs(2);
 /// What the brokers know of topics.
 const METADATA_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -123,7 +123,9 @@ impl KafkaLog {
                 let answered = self.admin().offsets(&asked, true);
                 let answered =
                     answered.map_err(|error| self.refused("asking for the ends of partitions", None, error))?;
-                let moving = answered.iter().any(|place| place.error.is_some_and(is_moving));
+                // Without a leader it may also be gone, so this is not waited for long.
+                let has_none = |code| is_moving(code) || code == RDKafkaErrorCode::NoEnt;
+                let moving = answered.iter().any(|place| place.error.is_some_and(has_none));
                 if !moving || Instant::now() >= until {
                     return Ok::<_, LogError>(answered);
                 }
