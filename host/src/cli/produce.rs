@@ -20,6 +20,8 @@ use crate::record::{Record, now_ms};
 
 /// Records that wait between the reader and the log: a few batches.
 const QUEUE_RECORDS_MAX: usize = 8 * BATCH_ROWS_MAX;
+/// Records that are sent to a cluster at once.
+const CLUSTER_BATCH_RECORDS_MAX: usize = 10 * BATCH_ROWS_MAX;
 /// With a rate, how often records are sent.
 const PACE: Duration = Duration::from_millis(20);
 /// How long to look for the log again, when the command that held it has ended.
@@ -363,6 +365,14 @@ enum Target<'b> {
 }
 
 impl Target<'_> {
+    /// Records of one commit. A cluster answers over a network: more of them make its way worth it.
+    fn batch_records_max(&self) -> usize {
+        match self {
+            Target::Opened(_, Some(broker)) if broker.cluster().is_some() => CLUSTER_BATCH_RECORDS_MAX,
+            _ => BATCH_ROWS_MAX,
+        }
+    }
+
     /// Commits what `make` gives, anew for each try.
     fn commit(&mut self, mut make: impl FnMut() -> miette::Result<Commit>) -> miette::Result<()> {
         let end = Instant::now() + REOPEN_TIME_MAX;
@@ -407,7 +417,8 @@ fn send(
     let mut partitioner = Partitioner::new(partitions, rand::random());
     let mut count = 0;
     let began = Instant::now();
-    let batch_max = rate.map_or(BATCH_ROWS_MAX, |rate| (rate as usize / 50).clamp(1, BATCH_ROWS_MAX));
+    let most = target.batch_records_max();
+    let batch_max = rate.map_or(most, |rate| (rate as usize / 50).clamp(1, most));
     loop {
         let first = match records.recv_timeout(Duration::from_millis(100)) {
             Ok(first) => first,
@@ -417,7 +428,7 @@ fn send(
         };
         let mut bytes = first.1.at(0).size_bytes();
         let mut batch = vec![first];
-        while batch.len() < batch_max && bytes < BATCH_BYTES_MAX {
+        while batch.len() < batch_max && bytes < batch_max.div_ceil(BATCH_ROWS_MAX) * BATCH_BYTES_MAX {
             let Ok(next) = records.try_recv() else { break };
             bytes += next.1.at(0).size_bytes();
             batch.push(next);

@@ -47,7 +47,7 @@ pub enum Action {
         replication: Option<u16>,
         /// In a Kafka cluster: a setting of the topic, by Kafka's name (repeat for more)
         #[arg(long = "set", visible_alias = "config", value_name = "NAME=VALUE", value_parser = read_pair)]
-        properties: Vec<(String, String)>,
+        settings: Vec<(String, String)>,
     },
     /// Show one topic's partitions
     Describe {
@@ -80,7 +80,7 @@ pub fn run(args: Args) -> miette::Result<()> {
             retention,
             retention_size,
             replication,
-            properties,
+            settings,
         }) => {
             let spec = TopicSpec {
                 name: topic,
@@ -91,7 +91,7 @@ pub fn run(args: Args) -> miette::Result<()> {
             };
             let settings = TopicSettings {
                 replication,
-                properties: properties.into_iter().collect(),
+                properties: settings.into_iter().collect(),
             };
             broker.make_topic(&spec, &settings).into_diagnostic()?;
             eprintln!(

@@ -172,13 +172,17 @@ impl Admin<'_> {
     }
 
     /// Offsets of places in partitions: each with the timestamp that is asked for, or [`EARLIEST`] or [`LATEST`].
-    pub fn offsets(self, asked: &[(TopicPartition, i64)]) -> Result<Vec<Place>, AskError> {
+    /// With `committed`, those of what is committed.
+    pub fn offsets(self, asked: &[(TopicPartition, i64)], committed: bool) -> Result<Vec<Place>, AskError> {
         if asked.is_empty() {
             return Ok(Vec::new());
         }
         let list = PlaceList::of(asked.iter().map(|(tp, at)| (tp, *at)))?;
         let operation = c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
-        let options = Options::new(self.client(), operation).read_committed();
+        let mut options = Options::new(self.client(), operation);
+        if committed {
+            options = options.read_committed();
+        }
         // SAFETY: all of it lives until librdkafka has copied it, within the call.
         let answer = self.ask(|client, queue| unsafe {
             c::rd_kafka_ListOffsets(client, list.as_ptr(), options.0, queue);

@@ -83,7 +83,10 @@ pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "millstream::kafka", facility, "{message}");
         }
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if !matches!(facility, "FAIL" | "ERROR" | "REQTMOUT") => {
+        // A property may be for consumers or producers alone, and stands for all clients of a cluster.
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning
+            if !matches!(facility, "FAIL" | "ERROR" | "REQTMOUT" | "CONFWARN") =>
+        {
             tracing::warn!(target: "millstream::kafka", facility, "{message}");
         }
         _ => tracing::debug!(target: "millstream::kafka", facility, "{message}"),
@@ -100,6 +103,8 @@ pub(super) fn note_error(trouble: &Trouble, error: &KafkaError, reason: &str) {
             code,
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL)
         );
+        // How long it took, and how often it was the same, is not worth saying.
+        let reason = reason.split_once(" (after ").map_or(reason, |(reason, _)| reason);
         trouble.note(reason, is_final);
     }
 }

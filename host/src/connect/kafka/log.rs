@@ -37,7 +37,7 @@ use writes::Writer;
 const FIRST_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked meanwhile whether somebody has refused to answer.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// Where a partition ends there is nothing to read: so long brokers wait for something, unless the settings say otherwise.
+/// Here partitions are read on behind their ends: so long brokers wait for something, unless the settings say otherwise.
 const FETCH_WAIT_MS: &str = "100";
 
 /// A cluster; see the module.
@@ -124,10 +124,11 @@ impl KafkaLog {
     }
 
     fn explained(&self, doing: &str, code: RDKafkaErrorCode, said: &str) -> String {
-        let mut words = errors::words(code);
-        if !said.is_empty() && !words.contains(said) {
-            words = format!("{words} ({said})");
-        }
+        let words = match said {
+            // librdkafka's own name of a code says less than the broker.
+            said if !said.is_empty() && errors::words(code) == code.to_string() => said.to_owned(),
+            _ => errors::words(code),
+        };
         format!("{doing}: {}", self.reading.trouble().explain(&words))
     }
 

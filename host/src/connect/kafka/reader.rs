@@ -6,9 +6,11 @@
 #![allow(unsafe_code)]
 
 use super::ClusterSettings;
+use super::admin::{Admin, AskError, EARLIEST, LATEST};
 use super::context::{Quiet, Trouble};
 use super::errors;
 use super::native;
+use super::places::Place;
 use crate::connect::{LogError, TopicPartition};
 use rdkafka::bindings as c;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -33,6 +35,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Reading {
     client: BaseConsumer<Quiet>,
     trouble: Trouble,
+    isolation: Isolation,
 }
 
 /// Whether a partition has no leader just now: it was just made, or moves to another broker.
@@ -60,25 +63,33 @@ impl Reading {
     /// # Errors
     /// Where a property is none that librdkafka takes.
     pub(super) fn new(settings: &ClusterSettings, isolation: Isolation) -> Result<Arc<Reading>, LogError> {
-        let isolation = match isolation {
+        let level = match isolation {
             Isolation::Committed => "read_committed",
             Isolation::Uncommitted => "read_uncommitted",
         };
         let mut config = settings.client();
         config.remove("group.id");
         config
-            .set("isolation.level", isolation)
+            .set("isolation.level", level)
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
             .set("check.crcs", "true")
             .set("queued.max.messages.kbytes", QUEUED_KBYTES)
-            .set("fetch.queue.backoff.ms", "5");
+            .set("fetch.queue.backoff.ms", "5")
+            // Until a topic is known nothing is read of it.
+            .set("topic.metadata.refresh.fast.interval.ms", "10");
+        // Behind the last record the end is told by an answer that brings nothing. Nobody reads on from there.
+        settings.set_default(&mut config, "fetch.wait.max.ms", "10");
         let context = Quiet::default();
         let trouble = context.trouble.clone();
         let client: BaseConsumer<Quiet> = config
             .create_with_context(context)
             .map_err(|error| errors::making(&settings.properties, &error))?;
-        Ok(Arc::new(Reading { client, trouble }))
+        Ok(Arc::new(Reading {
+            client,
+            trouble,
+            isolation,
+        }))
     }
 
     /// The offset of the first record that is there, and the one behind the last that is seen.
@@ -86,22 +97,39 @@ impl Reading {
     /// # Errors
     /// Where partition or cluster are not there.
     pub(super) fn ends(&self, tp: &TopicPartition) -> Result<(u64, u64), LogError> {
+        let first = self.end(tp, EARLIEST)?;
+        // What is dropped meanwhile lies before it.
+        Ok((first, self.end(tp, LATEST)?.max(first)))
+    }
+
+    fn end(&self, tp: &TopicPartition, which: i64) -> Result<u64, LogError> {
         let until = Instant::now() + ANSWER_TIME_MAX;
-        let ends = loop {
-            self.serve();
-            let asked = self
-                .client
-                .fetch_watermarks(&tp.topic, tp.partition as i32, ANSWER_TIME_MAX);
-            match asked.as_ref().err().and_then(KafkaError::rdkafka_error_code) {
-                Some(code) if is_moving(code) && Instant::now() < until => std::thread::sleep(MOVING_LOOK_INTERVAL),
-                _ => break asked,
+        let committed = self.isolation == Isolation::Committed;
+        loop {
+            let asked = Admin(&self.client).offsets(&[(tp.clone(), which)], committed);
+            let code = match asked {
+                Ok(places) => match places.first() {
+                    Some(Place {
+                        error: None, offset, ..
+                    }) => return Ok((*offset).max(0) as u64),
+                    place => place.and_then(|place| place.error).unwrap_or(RDKafkaErrorCode::Fail),
+                },
+                Err(AskError::Log(error)) => return Err(error),
+                Err(AskError::Refused(refusal)) => refusal.code,
+            };
+            if !is_moving(code) || Instant::now() >= until {
+                return Err(match failure(code, tp, 0) {
+                    LogError::Unavailable { .. } => {
+                        let said = self.trouble.explain(&errors::words(code));
+                        LogError::Unavailable {
+                            detail: format!("asking for the ends of {tp}: {said}"),
+                        }
+                    }
+                    other => other,
+                });
             }
-        };
-        let (first, next) = ends.map_err(|error| match error.rdkafka_error_code() {
-            Some(code) => failure(code, tp, 0),
-            None => unavailable(&format!("asking for the ends of {tp}"), &error),
-        })?;
-        Ok((first.max(0) as u64, next.max(0) as u64))
+            std::thread::sleep(MOVING_LOOK_INTERVAL);
+        }
     }
 
     /// Whoever asks other questions than for records.

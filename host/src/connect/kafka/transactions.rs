@@ -6,7 +6,7 @@
 use super::context::{Trouble, log_line, note_error};
 use super::errors;
 use super::member::GroupConsumer;
-use super::native::{Refused, Topics};
+use super::native::{self, Refused, Topics};
 use super::settings::ClusterSettings;
 use crate::connect::{
     Append, Commit, CommitError, Committed, Done, GroupOffset, LogError, TableAppend, TopicPartition,
@@ -39,6 +39,8 @@ const INIT_TIME_MAX: Duration = Duration::from_secs(20);
 const END_TIME_MAX: Duration = Duration::from_secs(15);
 /// Records on their way.
 const QUEUE_KBYTES_MAX: u32 = 65_536;
+/// How often it is looked whether all was delivered.
+const FLUSH_LOOK_INTERVAL: Duration = Duration::from_micros(500);
 /// Records between two looks at what was delivered.
 const RECORDS_PER_POLL: usize = 2_000;
 
@@ -596,11 +598,22 @@ impl Outlet {
 
     /// Waits until everything was delivered, or refused.
     fn flush(&mut self) -> Result<(), LogError> {
-        let flushed = self.producer.flush(END_TIME_MAX);
-        if let Some(refusal) = self.refusal() {
-            return Err(refusal);
+        let end = Instant::now() + END_TIME_MAX;
+        // rdkafka's own looks ten times a second, and its polling for a time is busy in the last millisecond of it.
+        while !native::is_flushed(self.producer.client()) {
+            if Instant::now() >= end {
+                let said = self.trouble.explain("the brokers do not answer");
+                return Err(self.refusal().unwrap_or(LogError::Unavailable {
+                    detail: format!("writing records: {said}"),
+                }));
+            }
+            let left = self.producer.in_flight_count();
+            self.producer.poll(Duration::ZERO);
+            if self.producer.in_flight_count() == left {
+                std::thread::sleep(FLUSH_LOOK_INTERVAL);
+            }
         }
-        flushed.map_err(|error| errors::unavailable(&self.trouble, "writing records", &error))
+        self.refusal().map_or(Ok(()), Err)
     }
 
     /// The first record that was refused since the last call of [`Outlet::produce_all`].

@@ -28,6 +28,8 @@ type SharedReader = Arc<Mutex<Option<PlaceReader>>>;
 
 struct PlaceReader {
     reader: PartitionReader,
+    /// What was there when it began ends here.
+    end: u64,
     /// It came to the end once: what follows comes by itself.
     at_end: bool,
 }
@@ -69,7 +71,7 @@ impl KafkaLog {
             Position::Timestamp(time_ms) => {
                 // Times before 1970 are no times to a broker, which takes them for names of places.
                 let asked = if time_ms < 0 { EARLIEST } else { time_ms };
-                let found = self.admin().offsets(&[(tp.clone(), asked)]);
+                let found = self.admin().offsets(&[(tp.clone(), asked)], true);
                 let found = found.map_err(|error| self.refused("looking for a time", Some(&tp.topic), error))?;
                 let offset = found.first().map_or(-1, |place| place.offset);
                 Ok(u64::try_from(offset).map_or(next, |offset| offset.clamp(first, next)))
@@ -117,6 +119,7 @@ impl KafkaLog {
         } else {
             asked_at + FETCH_TIME_MAX
         };
+        let end = place.end;
         let mut fetched = FetchedBuilder::at(from);
         loop {
             let ended = place.reader.read(until, |record| {
@@ -127,8 +130,10 @@ impl KafkaLog {
                     value: record.value,
                     headers: record.headers().into_iter(),
                 });
-                Ok(fetched.bytes() < bytes_max)
+                // At the end there is no need to wait until the broker says that it is one.
+                Ok(fetched.bytes() < bytes_max && fetched.next_offset() != end)
             })?;
+            place.at_end |= fetched.next_offset() >= end;
             match ended {
                 Ended::Enough => break,
                 Ended::AtEnd(next) => {
@@ -166,6 +171,7 @@ impl KafkaLog {
         }
         Ok(PlaceReader {
             reader: PartitionReader::start(&self.reading, tp, from)?,
+            end: next,
             at_end: from == next,
         })
     }

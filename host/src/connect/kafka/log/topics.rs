@@ -120,7 +120,7 @@ impl KafkaLog {
             let asked: Vec<_> = places.iter().map(|place| (place.clone(), at)).collect();
             let until = Instant::now() + LEADER_TIME_MAX;
             loop {
-                let answered = self.admin().offsets(&asked);
+                let answered = self.admin().offsets(&asked, true);
                 let answered =
                     answered.map_err(|error| self.refused("asking for the ends of partitions", None, error))?;
                 let moving = answered.iter().any(|place| place.error.is_some_and(is_moving));
