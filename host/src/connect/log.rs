@@ -39,6 +39,16 @@ pub trait EngineLog: Broker {
         Ok(())
     }
 
+    /// Which topic of this name it is: one that was deleted and made again is another. `None` where the log does not tell,
+    /// or looks after it by itself.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    fn incarnation(&self, name: &str) -> Result<Option<String>, LogError> {
+        let _ = name;
+        Ok(None)
+    }
+
     /// The changelogs in it.
     fn changelogs(self: Arc<Self>) -> Arc<dyn Changelog>;
 }

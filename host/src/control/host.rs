@@ -1,6 +1,7 @@
 //! The host: a log, a guest runtime, workers, and the pipelines that run on them.
 
 mod engine;
+mod incarnation;
 mod kafka;
 mod purge;
 mod running;
@@ -18,7 +19,7 @@ use crate::connect::{self, CommitError, EmbeddedLog, EmbeddedSources, LogError, 
 use crate::guest::{self, GuestError, GuestSink, Runtime};
 use crate::observe::{Allowance, GuestLog};
 use crate::pipeline::{Engine, Plan, PlannedStage};
-use crate::state::{Backend, LocalState, ShapeError, StateOpenError};
+use crate::state::{Backend, LocalState, QueryError, ShapeError, StateOpenError};
 use crate::task::{PipelineRuntime, Scheduler, StartError, TaskError};
 use engine::{EngineHost, StagePlugin};
 pub use kafka::Clusters;
@@ -178,6 +179,13 @@ pub enum HostError {
         /// The topic.
         topic: String,
     },
+    /// A store's rows of before could not be dropped.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Query(#[from] QueryError),
+    /// What is noted beside the local store cannot be written.
+    #[error("what the local store has cannot be noted: {0}; look at the data folder's disk and rights")]
+    Note(std::io::Error),
     /// A task could not be made.
     #[error(transparent)]
     Task(#[from] TaskError),

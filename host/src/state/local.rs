@@ -2,12 +2,16 @@
 
 use super::database::{Opened, SetAside, StateDb, StateError, StateOpenError, StateOptions};
 use crate::connect::EmbeddedLog;
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The local store's folder in the data folder.
 pub const STATE_FOLDER: &str = "state";
+
+/// Beside it: from which topics its rows were read.
+const INCARNATIONS_FILE: &str = "changelogs.json";
 
 /// The folder of a local store, which is opened when somebody first needs it.
 pub struct StateFolder {
@@ -54,6 +58,40 @@ impl StateFolder {
             self.db()?.drop_store(changelog)?;
         }
         Ok(())
+    }
+
+    /// Which topic a store's rows were read from, where that was noted.
+    pub fn incarnation(&self, changelog: &str) -> Option<String> {
+        self.incarnations().remove(changelog)
+    }
+
+    /// Notes that from now on.
+    ///
+    /// # Errors
+    /// Where the file cannot be written: then what was noted before stands.
+    pub fn note_incarnation(&self, changelog: &str, incarnation: &str) -> std::io::Result<()> {
+        let _one_at_a_time = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.incarnations();
+        all.insert(changelog.to_owned(), incarnation.to_owned());
+        let path = self.incarnations_path();
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let new = path.with_extension("new");
+        let mut file = std::fs::File::create(&new)?;
+        serde_json::to_writer_pretty(&mut file, &all)?;
+        file.sync_all()?;
+        std::fs::rename(&new, &path)
+    }
+
+    /// A file that is not there or not readable knows nothing: the stores are then made anew.
+    fn incarnations(&self) -> BTreeMap<String, String> {
+        let text = std::fs::read(self.incarnations_path()).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    fn incarnations_path(&self) -> PathBuf {
+        self.path.with_file_name(INCARNATIONS_FILE)
     }
 
     /// Bytes on the disk of a store.
@@ -111,5 +149,24 @@ impl Deref for LocalState {
 impl From<StateError> for super::QueryError {
     fn from(error: StateError) -> Self {
         super::ReadError::from(error).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_was_read_from_is_known_after_a_restart() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = || StateFolder::new(dir.path().join("host-0").join(STATE_FOLDER));
+        assert_eq!(folder().incarnation("a"), None);
+        folder().note_incarnation("a", "1").expect("written");
+        folder().note_incarnation("b", "2").expect("written");
+        folder().note_incarnation("a", "3").expect("written");
+        assert_eq!(folder().incarnation("a").as_deref(), Some("3"));
+        assert_eq!(folder().incarnation("b").as_deref(), Some("2"));
+        std::fs::write(folder().incarnations_path(), "{torn").expect("written");
+        assert_eq!(folder().incarnation("a"), None);
     }
 }

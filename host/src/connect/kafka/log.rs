@@ -99,8 +99,9 @@ impl KafkaLog {
     /// # Errors
     /// Where it is not there, or may not be looked at.
     pub fn topic_rights(&self, topic: &str) -> Result<Option<Vec<String>>, LogError> {
-        let rights = self.admin().topic_rights(topic);
-        self.named(rights.map_err(|error| self.refused("asking for rights", Some(topic), error)))
+        let about = self.admin().about_topic(topic);
+        let about = about.map_err(|error| self.refused("asking for rights", Some(topic), error));
+        self.named(about.map(|about| about.rights))
     }
 
     fn admin(&self) -> Admin<'_> {
@@ -275,6 +276,12 @@ impl EngineLog for KafkaLog {
             }),
             None => Ok(()),
         }
+    }
+
+    fn incarnation(&self, name: &str) -> Result<Option<String>, LogError> {
+        let about = self.admin().about_topic(name);
+        let about = about.map_err(|error| self.refused("asking for a topic", Some(name), error));
+        self.named(about.map(|about| about.id))
     }
 
     fn changelogs(self: Arc<Self>) -> Arc<dyn Changelog> {

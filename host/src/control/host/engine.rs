@@ -15,7 +15,7 @@ pub(super) type StagePlugin = (Configured, Arc<dyn GuestSink>);
 /// An engine; see the module.
 pub(super) struct EngineHost {
     pub log: Arc<dyn EngineLog>,
-    folder: Arc<StateFolder>,
+    pub(super) folder: Arc<StateFolder>,
     /// Opened with the first pipeline that keeps any state.
     backend: OnceLock<Backend>,
 }

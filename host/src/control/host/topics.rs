@@ -160,6 +160,7 @@ impl EngineHost {
                     },
                 };
                 self.make_internal_topic(plan, &shape.changelog, partitions, role)?;
+                self.keep_with(plan, stage, &shape.changelog)?;
                 joined.push(Arc::new(shape));
             }
             stores.partitions.push((!joined.is_empty()).then_some(partitions));
@@ -182,7 +183,7 @@ impl EngineHost {
     }
 
     /// Whether a stage has kept something, by what stands beside the offsets of its sources.
-    fn has_kept(&self, plan: &Plan, stage: &PlannedStage) -> Result<bool, LogError> {
+    pub(super) fn has_kept(&self, plan: &Plan, stage: &PlannedStage) -> Result<bool, LogError> {
         for topic in stage.sources.iter().map(|&source| &plan.sources[source].topic) {
             for partition in 0..self.partitions(topic) {
                 let place = TopicPartition::new(topic.as_str(), partition);

@@ -17,6 +17,15 @@ pub(in crate::connect::kafka) struct NewTopic<'t> {
     pub settings: BTreeMap<String, String>,
 }
 
+/// What is told of a topic beside its partitions.
+#[derive(Debug, Default)]
+pub(in crate::connect::kafka) struct AboutTopic {
+    /// One that was deleted and made again has another; none where brokers give none.
+    pub id: Option<String>,
+    /// Kafka's names of operations; none where the broker does not say.
+    pub rights: Option<Vec<String>>,
+}
+
 /// Settings of a topic that are its own, by their names.
 pub(in crate::connect::kafka) type Settings = BTreeMap<String, String>;
 
@@ -110,8 +119,8 @@ impl Admin<'_> {
         Ok(settings)
     }
 
-    /// What whoever asks may do with a topic, by Kafka's names of operations; none where the broker does not say.
-    pub fn topic_rights(self, topic: &str) -> Result<Option<Vec<String>>, AskError> {
+    /// Which topic it is, and what whoever asks may do with it.
+    pub fn about_topic(self, topic: &str) -> Result<AboutTopic, AskError> {
         let name = c_name(topic)?;
         let operation = c::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
         let options = Options::new(self.client(), operation).with_rights();
@@ -125,21 +134,42 @@ impl Admin<'_> {
             let result = c::rd_kafka_event_DescribeTopics_result(answer.0);
             let Some(&described) = listed(|count| c::rd_kafka_DescribeTopics_result_topics(result, count)).first()
             else {
-                return Ok(None);
+                return Ok(AboutTopic::default());
             };
             if let Some(refusal) = Refusal::read(c::rd_kafka_TopicDescription_error(described)) {
                 return Err(refusal.into());
             }
             let mut count = 0;
             let operations = c::rd_kafka_TopicDescription_authorized_operations(described, ptr::from_mut(&mut count));
-            if operations.is_null() {
-                return Ok(None);
-            }
-            let operations = std::slice::from_raw_parts(operations, count);
-            let name = |&operation| places::text(c::rd_kafka_AclOperation_name(operation));
-            Ok(Some(operations.iter().map(name).collect()))
+            let rights = (!operations.is_null()).then(|| {
+                let operations = std::slice::from_raw_parts(operations, count);
+                let name = |&operation| places::text(c::rd_kafka_AclOperation_name(operation));
+                operations.iter().map(name).collect()
+            });
+            let id = c::rd_kafka_TopicDescription_topic_id(described);
+            Ok(AboutTopic {
+                id: topic_id(id),
+                rights,
+            })
         }
     }
+}
+
+/// # Safety
+/// An id that lives, or null.
+unsafe fn topic_id(id: *const c::rd_kafka_Uuid_t) -> Option<String> {
+    if id.is_null() {
+        return None;
+    }
+    // SAFETY: see above.
+    let (most, least) = unsafe {
+        (
+            c::rd_kafka_Uuid_most_significant_bits(id) as u64,
+            c::rd_kafka_Uuid_least_significant_bits(id) as u64,
+        )
+    };
+    // Brokers before 2.8 have none.
+    (most != 0 || least != 0).then(|| format!("{most:016x}{least:016x}"))
 }
 
 fn setting_text(topic: &str, text: &str) -> Result<CString, LogError> {

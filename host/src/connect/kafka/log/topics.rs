@@ -163,7 +163,8 @@ impl KafkaLog {
     }
 
     fn may_read_catalog(&self) -> bool {
-        let rights = self.admin().topic_rights(CATALOG_TOPIC).ok().flatten();
+        let about = self.admin().about_topic(CATALOG_TOPIC).ok();
+        let rights = about.and_then(|about| about.rights);
         rights.is_none_or(|rights| rights.iter().any(|right| right == "READ" || right == "ALL"))
     }
 
