@@ -222,7 +222,7 @@ impl Scene {
             if now.is_none() || now != before {
                 (before, since) = (now, Instant::now());
             }
-            if before.is_some() && since.elapsed() > Duration::from_millis(600) {
+            if before.is_some() && since.elapsed() > Duration::from_millis(1500) {
                 break;
             }
             assert!(
@@ -245,14 +245,15 @@ impl Scene {
         assert_same(&events::outcome(&*self.log, &*changelogs), &undisturbed()[1]);
     }
 
-    fn lags(&self) -> Vec<(String, Option<u64>, Option<u64>)> {
+    /// By group and partition where the group is, with what it noted beside that, and the end.
+    fn lags(&self) -> Vec<(String, Option<(u64, String)>, Option<u64>)> {
         let internal = ["zones-zones-repartition", "zones-windows-repartition"];
         let places = ["ours", "zones"].map(|group| (group, "events", PARTITIONS));
         let places = places.into_iter().chain(internal.map(|topic| ("zones", topic, 2)));
         let of_topic = |(group, topic, partitions): (&str, &str, u32)| {
             let lag = |partition| {
                 let place = TopicPartition::new(topic, partition);
-                let committed = self.log.committed(group, &place).ok().flatten();
+                let committed = self.log.committed_with_metadata(group, &place).ok().flatten();
                 (
                     format!("{group} {place}"),
                     committed,
@@ -265,9 +266,9 @@ impl Scene {
     }
 
     /// Where the groups are, if that is everywhere at the end.
-    fn at_end(&self) -> Option<Vec<u64>> {
+    fn at_end(&self) -> Option<Vec<(u64, String)>> {
         let lags = self.lags().into_iter();
-        lags.map(|(_, committed, end)| committed.filter(|committed| Some(*committed) == end))
+        lags.map(|(_, committed, end)| committed.filter(|(committed, _)| Some(*committed) == end))
             .collect()
     }
 }

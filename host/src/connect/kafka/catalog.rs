@@ -5,13 +5,17 @@
 //! by which one at a time can: it takes the id over, reads to the end, and writes if the topic is still what it believed.
 
 use super::ClusterSettings;
+use super::errors;
 use super::reader::{Ended, Isolation, Lent, PartitionReader, Reading, unavailable};
 use crate::connect::{CommitError, LogError, TopicPartition, TopicRole};
 use crate::limits::CATALOG_BYTES_MAX;
+use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,11 +27,61 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// The broker ends what a writer left that died: others write after that at the latest, mostly at once.
 const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// How long a writer waits that met another.
+const WRITER_WAIT_MIN_MS: u64 = 20;
+const WRITER_WAIT_MAX_MS: u64 = 300;
+
 /// The catalog of a cluster. All calls wait.
 pub struct Catalog {
     settings: ClusterSettings,
     topic: String,
     known: Mutex<Known>,
+}
+
+/// The client of a writer, which talks of being fenced: what comes of that is said by whoever writes.
+struct Writer;
+
+impl ClientContext for Writer {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "millstream::kafka", facility, "{message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "millstream::kafka", %error, "{reason}");
+    }
+}
+
+impl ProducerContext for Writer {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// Why nothing was written.
+enum Unwritten {
+    /// Another writer took over: it may be tried again.
+    Fenced(CommitError),
+    Failed(CommitError),
+}
+
+impl Unwritten {
+    fn of(error: CommitError, cause: &KafkaError) -> Unwritten {
+        match errors::code_of(cause) {
+            Some(
+                RDKafkaErrorCode::Fenced
+                | RDKafkaErrorCode::ProducerFenced
+                | RDKafkaErrorCode::InvalidProducerEpoch
+                | RDKafkaErrorCode::ConcurrentTransactions,
+            ) => Unwritten::Fenced(error),
+            _ => Unwritten::Failed(error),
+        }
+    }
+}
+
+impl From<LogError> for Unwritten {
+    fn from(error: LogError) -> Unwritten {
+        Unwritten::Failed(error.into())
+    }
 }
 
 /// What was read so far.
@@ -118,11 +172,37 @@ impl Catalog {
         self.write(topic, None)
     }
 
+    /// Writes, as soon as nobody else does.
     fn write(&self, topic: &str, role: Option<&TopicRole>) -> Result<(), CommitError> {
+        let end = Instant::now() + ANSWER_TIME_MAX;
+        let believed = {
+            let known = self.lock();
+            known.next_offset.map(|_| known.roles.get(topic).cloned())
+        };
+        loop {
+            match self.try_write(topic, role, believed.as_ref()) {
+                Err(Unwritten::Fenced(error)) if Instant::now() < end => {
+                    tracing::debug!(target: "millstream::kafka", topic, "another host writes to the catalog: {error}");
+                    // Not at the same moment again.
+                    let wait = rand::random_range(WRITER_WAIT_MIN_MS..=WRITER_WAIT_MAX_MS);
+                    std::thread::sleep(Duration::from_millis(wait));
+                }
+                Err(Unwritten::Fenced(error) | Unwritten::Failed(error)) => return Err(error),
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// `believed` is what whoever writes took the topic to be; none where the catalog was never read.
+    fn try_write(
+        &self,
+        topic: &str,
+        role: Option<&TopicRole>,
+        believed: Option<&Option<Arc<TopicRole>>>,
+    ) -> Result<(), Unwritten> {
         let mut known = self.lock();
-        let believed = known.next_offset.map(|_| known.roles.get(topic).cloned());
         let doing = format!("writing to the catalog {:?}", self.topic);
-        let failed = |error: KafkaError| unavailable(&doing, &error);
+        let failed = |error: KafkaError| Unwritten::of(unavailable(&doing, &error).into(), &error);
         let producer = self.writer().map_err(failed)?;
         producer.init_transactions(ANSWER_TIME_MAX).map_err(failed)?;
         known.refresh(&self.settings, &self.topic)?;
@@ -134,9 +214,9 @@ impl Catalog {
             return Ok(());
         }
         if believed.is_some_and(|believed| believed.as_ref() != now) {
-            return Err(CommitError::Unavailable {
+            return Err(Unwritten::Failed(CommitError::Unavailable {
                 detail: format!("another host said at the same moment what the topic {topic:?} is: try again"),
-            });
+            }));
         }
         let value = role.map(|role| serde_json::to_vec(role).expect("a role is JSON"));
         producer.begin_transaction().map_err(failed)?;
@@ -148,17 +228,16 @@ impl Catalog {
             None => record,
         };
         producer.send(record).map_err(|(error, _)| failed(error))?;
-        producer
-            .commit_transaction(ANSWER_TIME_MAX)
-            .map_err(|error| CommitError::Unknown {
-                detail: failed(error).to_string(),
-            })?;
+        producer.commit_transaction(ANSWER_TIME_MAX).map_err(|error| {
+            let detail = unavailable(&doing, &error).to_string();
+            Unwritten::of(CommitError::Unknown { detail }, &error)
+        })?;
         known.refresh(&self.settings, &self.topic)?;
         Ok(())
     }
 
     /// Whoever writes takes the id over from whoever did: that one's commit fails.
-    fn writer(&self) -> Result<BaseProducer, KafkaError> {
+    fn writer(&self) -> Result<BaseProducer<Writer>, KafkaError> {
         let mut config = self.settings.client();
         config
             .set("transactional.id", &self.topic)
@@ -166,7 +245,7 @@ impl Catalog {
             .set("message.timeout.ms", TRANSACTION_TIME_MAX.as_millis().to_string())
             // An old look at the cluster may say of a topic that was just made that it is not there.
             .set("topic.metadata.propagation.max.ms", "5000");
-        config.create()
+        config.create_with_context(Writer)
     }
 
     fn make(&self) -> Result<(), LogError> {

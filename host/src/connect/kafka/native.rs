@@ -122,7 +122,12 @@ unsafe fn read<'q>(message: &'q c::rd_kafka_message_t, pointer: *mut c::rd_kafka
     match message.err {
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {}
         RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => return Taken::End(message.offset.max(0) as u64),
-        failed => return Taken::Failed(failed.into()),
+        failed => {
+            // SAFETY: the text belongs to the message.
+            let said = unsafe { CStr::from_ptr(c::rd_kafka_message_errstr(pointer)) };
+            tracing::debug!(target: "millstream::kafka", "{}", said.to_string_lossy());
+            return Taken::Failed(failed.into());
+        }
     }
     // SAFETY: librdkafka's pointers and lengths belong together and live as long as the message.
     unsafe {

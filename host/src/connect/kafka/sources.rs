@@ -78,6 +78,8 @@ struct Reading {
     next: u64,
     /// Everything up to `next` is all there is.
     at_end: bool,
+    /// Whether librdkafka may go on elsewhere than at `next`; see [`KafkaSources::doubt`].
+    doubtful: bool,
     /// Where the group goes on; none where that is not known.
     committed: Option<Resume>,
     /// Why the partition cannot be read, to be told once what was read before is processed.
@@ -226,6 +228,7 @@ impl KafkaSources {
             reading.queue = queue;
             reading.next = offset;
             reading.at_end = false;
+            reading.doubtful = false;
             reading.failed = None;
             let offset = Offset::Offset(offset as i64);
             if let Err(error) = assigned.add_partition_offset(&place.topic, place.partition as i32, offset) {
@@ -233,6 +236,44 @@ impl KafkaSources {
             }
         }
         assigned
+    }
+
+    /// A rebalance has paused all partitions, and is about to let them go on: librdkafka goes on behind what it gave out
+    /// last, and takes the end of a partition, which it gives out as an event, for a record. Whatever it fetches from now
+    /// on is not taken before it was told again where to read: by [`KafkaSources::settle`], or by whoever reads first.
+    pub(super) fn doubt(&self) {
+        self.doubt_all_but(&[]);
+    }
+
+    /// The same of all but those that are only about to be assigned.
+    pub(super) fn doubt_all_but(&self, new: &[TopicPartition]) {
+        self.each(|place, reading| reading.doubtful = !new.contains(place));
+    }
+
+    /// Says of all partitions where to read on, behind [`KafkaSources::doubt`] and what let them go on.
+    pub(super) fn settle(&self) {
+        self.each(|place, reading| {
+            if let Err(error) = reading.settle(&self.consumer, place) {
+                // It stays doubtful: whoever reads it next tries again.
+                tracing::debug!(target: "millstream::kafka", %place, "{error}");
+            }
+        });
+    }
+
+    fn each(&self, look: impl Fn(&TopicPartition, &mut Reading)) {
+        let partitions: Vec<_> = {
+            let partitions = self.places.read().unwrap_or_else(PoisonError::into_inner);
+            partitions
+                .iter()
+                .map(|(place, partition)| (place.clone(), partition.clone()))
+                .collect()
+        };
+        for (place, partition) in partitions {
+            let mut reading = partition.reading();
+            if reading.queue.is_some() {
+                look(&place, &mut reading);
+            }
+        }
     }
 
     /// These are no longer read.
@@ -313,7 +354,19 @@ impl Reading {
         })?;
         self.next = to;
         self.at_end = false;
+        self.doubtful = false;
         self.failed = None;
+        Ok(())
+    }
+
+    fn settle(
+        &mut self,
+        consumer: &BaseConsumer<super::member::GroupContext>,
+        place: &TopicPartition,
+    ) -> Result<(), LogError> {
+        if self.doubtful {
+            self.seek(consumer, place, self.next)?;
+        }
         Ok(())
     }
 }
@@ -330,7 +383,7 @@ impl TaskLog for KafkaSources {
     fn fetch(&self, place: &TopicPartition, from: u64, bytes_max: usize) -> Result<Fetched, LogError> {
         let partition = self.partition(place)?;
         let mut reading = partition.reading();
-        if reading.next != from {
+        if reading.next != from || reading.doubtful {
             reading.seek(&self.consumer, place, from)?;
         }
         if let Some(failed) = reading.failed.take() {
