@@ -153,21 +153,24 @@ impl KafkaLog {
 
     /// What topics are to pipelines. Whoever may not read the catalog sees them as everybody's.
     fn roles(&self) -> Result<Roles, LogError> {
-        self.catalog
-            .roles()
-            .or_else(|error| match self.known_topics(Some(CATALOG_TOPIC)) {
-                Ok(_) if !self.may_read_catalog() => {
-                    tracing::debug!(target: "millstream::kafka", %error, "the catalog may not be read");
-                    Ok(Roles::new())
-                }
-                _ => Err(error),
-            })
+        self.catalog.roles().or_else(|error| {
+            if self.may_read_catalog() {
+                return Err(error);
+            }
+            tracing::debug!(target: "millstream::kafka", %error, "the catalog may not be read");
+            Ok(Roles::new())
+        })
     }
 
     fn may_read_catalog(&self) -> bool {
-        let about = self.admin().about_topic(CATALOG_TOPIC).ok();
-        let rights = about.and_then(|about| about.rights);
-        rights.is_none_or(|rights| rights.iter().any(|right| right == "READ" || right == "ALL"))
+        match self.admin().about_topic(CATALOG_TOPIC) {
+            Ok(about) => {
+                let may = |rights: Vec<String>| rights.iter().any(|right| right == "READ" || right == "ALL");
+                about.rights.is_none_or(may)
+            }
+            Err(AskError::Refused(refusal)) => refusal.code != RDKafkaErrorCode::TopicAuthorizationFailed,
+            Err(AskError::Log(_)) => true,
+        }
     }
 
     /// Makes a topic, and waits until brokers know it. Where nothing is said of retention and the topic is everybody's,
