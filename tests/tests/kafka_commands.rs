@@ -2,25 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use millstream_tests::kafka::{self, Broker, Edition};
 use millstream_tests::running::{Running, feed, wait_until};
 use millstream_tests::{document, lines, millstream, on, plugin, refuse, succeed};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-
-/// One broker for the tests that run at the same time; topics and groups are each test's own.
-fn broker(test: &str) -> Option<Arc<Broker>> {
-    static SHARED: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(broker) = shared.upgrade() {
-        return Some(broker);
-    }
-    let broker = Arc::new(kafka::start(test)?);
-    *shared = Arc::downgrade(&broker);
-    Some(broker)
-}
 
 /// A command on a cluster.
 fn at(broker: &Broker, args: &[&str]) -> Command {
@@ -51,7 +38,7 @@ fn bare(text: &str) -> Vec<Value> {
 
 #[test]
 fn records_go_in_and_come_back_with_all_their_parts() {
-    let Some(broker) = broker("records_go_in_and_come_back_with_all_their_parts") else {
+    let Some(broker) = kafka::shared("records_go_in_and_come_back_with_all_their_parts") else {
         return;
     };
     let input = [
@@ -88,7 +75,7 @@ fn records_go_in_and_come_back_with_all_their_parts() {
 
 #[test]
 fn a_key_has_the_same_partition_on_both_engines() {
-    let Some(broker) = broker("a_key_has_the_same_partition_on_both_engines") else {
+    let Some(broker) = kafka::shared("a_key_has_the_same_partition_on_both_engines") else {
         return;
     };
     let dir = tempfile::tempdir().expect("a folder");
@@ -112,7 +99,7 @@ fn a_key_has_the_same_partition_on_both_engines() {
 
 #[test]
 fn a_group_goes_on_where_it_was_and_its_members_share() {
-    let Some(broker) = broker("a_group_goes_on_where_it_was_and_its_members_share") else {
+    let Some(broker) = kafka::shared("a_group_goes_on_where_it_was_and_its_members_share") else {
         return;
     };
     let rides = |numbers: std::ops::Range<u32>| -> String {
@@ -207,7 +194,7 @@ fn a_group_goes_on_where_it_was_and_its_members_share() {
 
 #[test]
 fn topics_are_made_with_a_clusters_settings() {
-    let Some(broker) = broker("topics_are_made_with_a_clusters_settings") else {
+    let Some(broker) = kafka::shared("topics_are_made_with_a_clusters_settings") else {
         return;
     };
     let dir = tempfile::tempdir().expect("a folder");
@@ -274,7 +261,7 @@ fn topics_are_made_with_a_clusters_settings() {
 
 #[test]
 fn a_cluster_has_a_name_in_a_file() {
-    let Some(broker) = broker("a_cluster_has_a_name_in_a_file") else {
+    let Some(broker) = kafka::shared("a_cluster_has_a_name_in_a_file") else {
         return;
     };
     let dir = tempfile::tempdir().expect("a folder");
@@ -322,7 +309,7 @@ fn counting(dir: &Path, broker: &Broker, name: &str) -> PathBuf {
 
 #[test]
 fn a_pipeline_is_checked_read_and_reset() {
-    let Some(broker) = broker("a_pipeline_is_checked_read_and_reset") else {
+    let Some(broker) = kafka::shared("a_pipeline_is_checked_read_and_reset") else {
         return;
     };
     let dir = tempfile::tempdir().expect("a folder");
@@ -398,7 +385,7 @@ fn a_pipeline_is_checked_read_and_reset() {
 
 #[test]
 fn what_a_check_finds_missing_is_an_error_where_nobody_makes_it() {
-    let Some(broker) = broker("what_a_check_finds_missing_is_an_error_where_nobody_makes_it") else {
+    let Some(broker) = kafka::shared("what_a_check_finds_missing_is_an_error_where_nobody_makes_it") else {
         return;
     };
     let dir = tempfile::tempdir().expect("a folder");

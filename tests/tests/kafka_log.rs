@@ -9,22 +9,12 @@ use millstream::connect::{
     TopicRole, TopicSettings, TopicSpec,
 };
 use millstream::record::Record;
-use millstream_tests::skip;
+use millstream_tests::kafka;
 
-/// Where the broker is that these tests may use.
-const BOOTSTRAP: &str = "MILLSTREAM_TEST_KAFKA";
-
-fn open(test: &str) -> Option<Arc<KafkaLog>> {
-    let bootstrap = std::env::var(BOOTSTRAP).unwrap_or_default();
-    if bootstrap.is_empty() {
-        skip(test, &format!("{BOOTSTRAP} names no broker"));
-        return None;
-    }
-    let settings = ClusterSettings {
-        bootstrap,
-        ..ClusterSettings::default()
-    };
-    Some(KafkaLog::open(settings).expect("a broker"))
+fn open(test: &str) -> Option<(Arc<kafka::Broker>, Arc<KafkaLog>)> {
+    let broker = kafka::shared(test)?;
+    let log = kafka::log_of(&broker.bootstrap());
+    Some((broker, log))
 }
 
 fn unique(name: &str) -> String {
@@ -76,7 +66,7 @@ fn offset(group: &str, tp: &TopicPartition, next_offset: u64, metadata: &str) ->
 
 #[test]
 fn topics_are_made_described_and_dropped() {
-    let Some(log) = open("topics_are_made_described_and_dropped") else {
+    let Some((_broker, log)) = open("topics_are_made_described_and_dropped") else {
         return;
     };
     let name = unique("kl-topics");
@@ -140,7 +130,7 @@ fn topics_are_made_described_and_dropped() {
 
 #[test]
 fn a_topic_of_a_pipeline_is_known_as_one_until_it_is_gone() {
-    let Some(log) = open("a_topic_of_a_pipeline_is_known_as_one_until_it_is_gone") else {
+    let Some((_broker, log)) = open("a_topic_of_a_pipeline_is_known_as_one_until_it_is_gone") else {
         return;
     };
     let name = unique("kl-internal");
@@ -184,7 +174,7 @@ fn a_topic_of_a_pipeline_is_known_as_one_until_it_is_gone() {
 
 #[test]
 fn records_are_found_by_place_and_waited_for() {
-    let Some(log) = open("records_are_found_by_place_and_waited_for") else {
+    let Some((_broker, log)) = open("records_are_found_by_place_and_waited_for") else {
         return;
     };
     let name = unique("kl-reads");
@@ -245,7 +235,7 @@ fn records_are_found_by_place_and_waited_for() {
 
 #[test]
 fn a_commit_of_records_and_offsets_is_one_transaction() {
-    let Some(log) = open("a_commit_of_records_and_offsets_is_one_transaction") else {
+    let Some((_broker, log)) = open("a_commit_of_records_and_offsets_is_one_transaction") else {
         return;
     };
     let name = unique("kl-together");
@@ -297,7 +287,7 @@ fn a_commit_of_records_and_offsets_is_one_transaction() {
 
 #[test]
 fn members_share_the_partitions_of_a_group() {
-    let Some(log) = open("members_share_the_partitions_of_a_group") else {
+    let Some((_broker, log)) = open("members_share_the_partitions_of_a_group") else {
         return;
     };
     let (name, group) = (unique("kl-members"), unique("kl-group"));

@@ -31,6 +31,9 @@ struct Scanned {
     notes: Vec<Notes>,
 }
 
+/// Sees a partition's changes: a key, and its row, or none where it counts no more.
+type Visit<'v> = dyn FnMut(u32, &[u8], Option<&[u8]>) -> Result<(), QueryError> + 'v;
+
 impl ChangelogState {
     /// Of this cluster.
     pub fn new(log: Arc<KafkaLog>) -> ChangelogState {
@@ -62,11 +65,7 @@ impl ChangelogState {
     }
 
     /// Shows all changes of a store, those of a key in their order, with whether the row counts no more.
-    fn each(
-        &self,
-        store: &Scanned,
-        visit: &mut dyn FnMut(u32, &[u8], Option<&[u8]>) -> Result<(), QueryError>,
-    ) -> Result<(), QueryError> {
+    fn each(&self, store: &Scanned, visit: &mut Visit<'_>) -> Result<(), QueryError> {
         let changelogs = self.log.kafka_changelogs();
         for (partition, notes) in (0..store.partitions).zip(&store.notes) {
             let past = Past::of(&store.schema, notes, &store.stage);

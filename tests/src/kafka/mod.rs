@@ -5,7 +5,7 @@ mod broker;
 pub use broker::{Broker, Edition};
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use millstream::connect::kafka::{ClusterSettings, KafkaLog};
 
@@ -36,6 +36,18 @@ fn have_java() -> bool {
 /// A broker of a test's own, or `None` where there is no Kafka here: then the test says that it is skipped.
 pub fn start(test: &str) -> Option<Broker> {
     Some(Broker::start(Edition::KRaft, &jars(Edition::KRaft, test)?))
+}
+
+/// One broker for the tests of a program that run at the same time, whose topics and groups are each test's own.
+pub fn shared(test: &str) -> Option<Arc<Broker>> {
+    static SHARED: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(broker) = shared.upgrade() {
+        return Some(broker);
+    }
+    let broker = Arc::new(start(test)?);
+    *shared = Arc::downgrade(&broker);
+    Some(broker)
 }
 
 /// What a cluster is asked with.

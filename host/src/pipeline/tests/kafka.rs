@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{parse, plan, refused};
-use crate::pipeline::{Engine, Guarantee, KafkaEngine};
+use crate::pipeline::{Engine, Guarantee};
 use crate::state::TableForm;
 
 const REST: &str = "source.rides = {}\n[stage.s]\nplugin = \"pass.wasm\"\ninput = \"rides\"\nto.out = \"o\"\n";
@@ -45,7 +45,7 @@ fn a_cluster_is_described() {
 #[test]
 fn a_cluster_needs_no_more_than_a_word() {
     let plan = plan(&format!("engine = \"kafka\"\n{REST}")).expect("sound");
-    assert_eq!(plan.engine, Engine::Kafka(Box::new(KafkaEngine::default())));
+    assert_eq!(plan.engine, Engine::Kafka(Box::default()));
     assert_eq!(plan.guarantee, Guarantee::ExactlyOnce);
     assert_eq!(parse(REST).expect("sound").engine, Engine::Embedded);
 }
