@@ -38,7 +38,8 @@ pub(super) struct Reading {
     isolation: Isolation,
 }
 
-/// Whether a partition has no leader just now: it was just made, or moves to another broker.
+/// Whether a partition has no leader just now: it was just made, or moves to another broker. What librdkafka does not find
+/// in what it knows of the cluster it has just forgotten, and asks for.
 pub(super) fn is_moving(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
@@ -47,6 +48,7 @@ pub(super) fn is_moving(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::ReplicaNotAvailable
             | RDKafkaErrorCode::FencedLeaderEpoch
             | RDKafkaErrorCode::UnknownLeaderEpoch
+            | RDKafkaErrorCode::NoEnt
     )
 }
 
@@ -117,6 +119,11 @@ impl Reading {
                 Err(AskError::Log(error)) => return Err(error),
                 Err(AskError::Refused(refusal)) => refusal.code,
             };
+            if code == RDKafkaErrorCode::NoEnt && !self.has_topic(&tp.topic)? {
+                return Err(LogError::UnknownTopic {
+                    topic: tp.topic.to_string(),
+                });
+            }
             if !is_moving(code) || Instant::now() >= until {
                 return Err(match failure(code, tp, 0) {
                     LogError::Unavailable { .. } => {
@@ -130,6 +137,15 @@ impl Reading {
             }
             std::thread::sleep(MOVING_LOOK_INTERVAL);
         }
+    }
+
+    /// Asks the cluster itself: librdkafka does not tell a topic that is not there from one that it does not know yet.
+    fn has_topic(&self, topic: &str) -> Result<bool, LogError> {
+        let asked = self.client.fetch_metadata(Some(topic), ANSWER_TIME_MAX);
+        let asked = asked.map_err(|error| errors::unavailable(&self.trouble, "asking for a topic", &error))?;
+        let found = asked.topics().iter().find(|found| found.name() == topic);
+        let error = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
+        Ok(found.is_some() && error != Some(RDKafkaErrorCode::UnknownTopicOrPartition))
     }
 
     /// Whoever asks other questions than for records.
