@@ -38,8 +38,7 @@ pub(super) struct Reading {
     isolation: Isolation,
 }
 
-/// Whether a partition has no leader just now: it was just made, or moves to another broker. What librdkafka does not find
-/// in what it knows of the cluster it has just forgotten, and asks for.
+/// Whether a partition has no leader just now: it was just made, or moves to another broker.
 pub(super) fn is_moving(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
@@ -48,7 +47,6 @@ pub(super) fn is_moving(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::ReplicaNotAvailable
             | RDKafkaErrorCode::FencedLeaderEpoch
             | RDKafkaErrorCode::UnknownLeaderEpoch
-            | RDKafkaErrorCode::NoEnt
     )
 }
 
@@ -119,11 +117,11 @@ impl Reading {
                 Err(AskError::Log(error)) => return Err(error),
                 Err(AskError::Refused(refusal)) => refusal.code,
             };
-            if code == RDKafkaErrorCode::NoEnt && !self.has_topic(&tp.topic)? {
-                return Err(LogError::UnknownTopic {
-                    topic: tp.topic.to_string(),
-                });
-            }
+            // Of a partition that has no leader librdkafka does not say why.
+            let code = match code {
+                RDKafkaErrorCode::NoEnt => self.why_without_leader(tp),
+                code => code,
+            };
             if !is_moving(code) || Instant::now() >= until {
                 return Err(match failure(code, tp, 0) {
                     LogError::Unavailable { .. } => {
@@ -139,13 +137,20 @@ impl Reading {
         }
     }
 
-    /// Asks the cluster itself: librdkafka does not tell a topic that is not there from one that it does not know yet.
-    fn has_topic(&self, topic: &str) -> Result<bool, LogError> {
-        let asked = self.client.fetch_metadata(Some(topic), ANSWER_TIME_MAX);
-        let asked = asked.map_err(|error| errors::unavailable(&self.trouble, "asking for a topic", &error))?;
-        let found = asked.topics().iter().find(|found| found.name() == topic);
-        let error = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
-        Ok(found.is_some() && error != Some(RDKafkaErrorCode::UnknownTopicOrPartition))
+    fn why_without_leader(&self, tp: &TopicPartition) -> RDKafkaErrorCode {
+        let metadata = match self.client.fetch_metadata(Some(&tp.topic), ANSWER_TIME_MAX) {
+            Ok(metadata) => metadata,
+            Err(error) => return error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
+        };
+        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == &*tp.topic) else {
+            return RDKafkaErrorCode::UnknownTopicOrPartition;
+        };
+        let is_there = topic.partitions().iter().any(|known| known.id() == tp.partition as i32);
+        match topic.error() {
+            Some(error) => error.into(),
+            None if is_there => RDKafkaErrorCode::LeaderNotAvailable,
+            None => RDKafkaErrorCode::UnknownPartition,
+        }
     }
 
     /// Whoever asks other questions than for records.
