@@ -135,11 +135,10 @@ fn a_group_goes_on_where_it_was_and_its_members_share() {
     );
     let described = || {
         let groups = document(&mut at(&broker, &["groups", "-o", "json"]));
-        let groups = groups.as_array().expect("a list").iter();
+        let mut groups = groups.as_array().expect("a list").iter();
         groups
-            .filter(|group| group["group"] == "g")
+            .find(|group| group["group"] == "g")
             .cloned()
-            .next()
             .expect("it is listed")
     };
     let lag = |group: &Value| -> u64 {
