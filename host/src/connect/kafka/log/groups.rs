@@ -22,7 +22,7 @@ impl KafkaLog {
         let failed = |error| self.refused("asking for groups", None, error);
         let names = patiently(|| self.group_admin()?.group_names()).map_err(failed)?;
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let states = patiently(|| self.group_admin()?.groups(&names)).map_err(failed)?;
+        let states = self.group_states(&names).map_err(failed)?;
         let mut offsets: Vec<(GroupState, Vec<Place>)> = Vec::with_capacity(states.len());
         for state in states {
             let committed = match state.refusal {
@@ -120,6 +120,18 @@ impl KafkaLog {
         Ok(())
     }
 
+    /// Groups with their members, once their coordinators know them.
+    fn group_states(&self, names: &[&str]) -> Result<Vec<GroupState>, AskError> {
+        patiently(|| {
+            let states = self.group_admin()?.groups(names)?;
+            let refusals = states.iter().filter_map(|state| state.refusal.as_ref());
+            match refusals.into_iter().find(|refusal| passes(refusal.code)) {
+                Some(refusal) => Err(refusal.clone().into()),
+                None => Ok(states),
+            }
+        })
+    }
+
     /// # Errors
     /// [`LogError::GroupInUse`] where a group has members.
     pub(super) fn check_unused(&self, group: &str) -> Result<(), LogError> {
@@ -140,7 +152,7 @@ impl KafkaLog {
     }
 
     fn live_members(&self, group: &str) -> Result<usize, LogError> {
-        let states = patiently(|| self.group_admin()?.groups(&[group]));
+        let states = self.group_states(&[group]);
         let states = states.map_err(|error| self.refused(&format!("asking for the group {group:?}"), None, error))?;
         match states.into_iter().next() {
             None => Ok(0),
@@ -154,19 +166,25 @@ impl KafkaLog {
     }
 }
 
+/// Whether a coordinator says so that is just starting or moving, or while a transaction keeps offsets undecided.
+fn passes(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::CoordinatorLoadInProgress
+            | RDKafkaErrorCode::CoordinatorNotAvailable
+            | RDKafkaErrorCode::NotCoordinator
+            | RDKafkaErrorCode::UnstableOffsetCommit
+    )
+}
+
 /// Asks again while a coordinator is just starting or moving, or a transaction keeps offsets undecided.
 fn patiently<T>(mut ask: impl FnMut() -> Result<T, AskError>) -> Result<T, AskError> {
     let end = Instant::now() + STABLE_TIME_MAX;
     loop {
         match ask() {
-            Err(AskError::Refused(Refusal {
-                code:
-                    RDKafkaErrorCode::CoordinatorLoadInProgress
-                    | RDKafkaErrorCode::CoordinatorNotAvailable
-                    | RDKafkaErrorCode::NotCoordinator
-                    | RDKafkaErrorCode::UnstableOffsetCommit,
-                ..
-            })) if Instant::now() < end => std::thread::sleep(LOOK_INTERVAL),
+            Err(AskError::Refused(refusal)) if passes(refusal.code) && Instant::now() < end => {
+                std::thread::sleep(LOOK_INTERVAL);
+            }
             outcome => return outcome,
         }
     }
