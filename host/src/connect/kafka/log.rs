@@ -145,9 +145,11 @@ impl KafkaLog {
     }
 
     fn explained(&self, doing: &str, code: RDKafkaErrorCode, said: &str) -> String {
+        // Before a broker's text librdkafka writes the request; there may be no text.
+        let said = said.trim_end().trim_end_matches(':');
         let words = match said {
             // librdkafka's own name of a code says less than the broker.
-            said if !said.is_empty() && errors::words(code) == code.to_string() => said.to_owned(),
+            said if said.contains(' ') && errors::words(code) == code.to_string() => said.to_owned(),
             _ => errors::words(code),
         };
         format!("{doing}: {}", self.reading.trouble().explain(&words))

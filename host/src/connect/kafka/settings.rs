@@ -3,9 +3,10 @@
 use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// How a cluster is reached.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterSettings {
     /// `HOST:PORT`, several with commas between them.
@@ -13,6 +14,16 @@ pub struct ClusterSettings {
     /// Properties of librdkafka, by its names.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for ClusterSettings {
+    /// Without the values of properties, which may be passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterSettings")
+            .field("bootstrap", &self.bootstrap)
+            .field("properties", &self.properties.keys())
+            .finish()
+    }
 }
 
 impl ClusterSettings {
