@@ -292,6 +292,29 @@ fn a_cluster_has_a_name_in_a_file() {
     );
 }
 
+#[test]
+fn a_record_that_a_topic_does_not_take_is_an_error() {
+    let Some(broker) = kafka::shared("a_record_that_a_topic_does_not_take_is_an_error") else {
+        return;
+    };
+    succeed(&mut at(
+        &broker,
+        &["topics", "create", "small", "--set", "max.message.bytes=10000"],
+    ));
+    let input = format!("{{\"value\":\"a\"}}\n{{\"value\":{:?}}}\n", "x".repeat(50_000));
+    let output = feed(&mut at(&broker, &["produce", "small"]), input.as_bytes());
+    let said = String::from_utf8_lossy(&output.stderr).replace("\n  │ ", " ");
+    assert!(!output.status.success());
+    assert!(
+        said.contains("a record is larger than the topic's `max.message.bytes`"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("Kafka at {}: writing to small[0]", broker.bootstrap())),
+        "{said}"
+    );
+}
+
 /// A pipeline that counts rides by vendor, by a key that is not the records'.
 fn counting(dir: &Path, broker: &Broker, name: &str) -> PathBuf {
     let file = dir.join(format!("{name}.toml"));

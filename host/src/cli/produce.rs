@@ -102,10 +102,10 @@ pub fn run(args: Args) -> miette::Result<()> {
     );
     bar.finish_and_clear();
     let (count, outcome) = sent;
-    let stand = if outcome.is_err() && count > 0 {
-        ", committed; nothing behind them was read"
-    } else {
-        ""
+    let stand = match (&outcome, &place) {
+        (Err(_), Place::Folder(_)) if count > 0 => ", committed; nothing behind them was read",
+        (Err(_), Place::Cluster(_)) if count > 0 => ", committed",
+        _ => "",
     };
     eprintln!("{} in {}{stand}", plural(count, "record"), args.topic);
     outcome
@@ -373,6 +373,17 @@ impl Target<'_> {
         }
     }
 
+    /// In a cluster the records of a commit are written one by one.
+    fn not_all(&self, error: miette::Report, records: usize) -> miette::Report {
+        match self {
+            Target::Opened(_, Some(broker)) if broker.cluster().is_some() && records > 1 => miette!(
+                help = format!("of {records} records that were sent together, any others may be in the topic"),
+                "{error}"
+            ),
+            _ => error,
+        }
+    }
+
     /// Commits what `make` gives, anew for each try.
     fn commit(&mut self, mut make: impl FnMut() -> miette::Result<Commit>) -> miette::Result<()> {
         let end = Instant::now() + REOPEN_TIME_MAX;
@@ -446,7 +457,7 @@ fn send(
         if !batch.is_empty() {
             let commit = || blocks(topic, partitions, &mut partitioner, &name, &batch);
             if let Err(error) = target.commit(commit) {
-                return (count, Err(error));
+                return (count, Err(target.not_all(error, batch.len())));
             }
         }
         count += batch.len() as u64;
