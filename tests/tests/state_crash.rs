@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use millstream::crash::{LOG_CRASH_POINTS, STATE_CRASH_POINTS, STORE_CRASH_POINTS};
 use millstream_tests::events::{
-    self, Outcome, STORE_BYTES, assert_kept, assert_same, changelogs, pipelines, setting, write_events,
+    self, Outcome, STORE_BYTES, assert_kept, assert_same, changelogs, make_events_topic, pipelines, setting,
+    write_events,
 };
 use millstream_tests::stores::committed_rows;
 use millstream_tests::{Guarded, millstream, open};
@@ -23,7 +24,8 @@ use rand::{Rng, SeedableRng};
 
 fn prepare(dir: &Path, seed: u64) -> Vec<PathBuf> {
     let log = open(dir);
-    write_events(&log, seed);
+    make_events_topic(&log);
+    write_events(&log, seed, |_| {});
     log.close();
     pipelines(dir, "")
 }

@@ -6,19 +6,23 @@ mod outcome;
 pub use outcome::{Outcome, assert_kept, assert_same, changelogs, outcome};
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use millstream::connect::{Append, BlockBuilder, Broker, Commit, TopicSpec};
+use millstream::connect::{Append, BlockBuilder, Broker, Commit, CommitError, Position, TopicPartition, TopicSpec};
 use millstream::record::Record;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::plugin;
+use crate::running::PATIENCE;
 
 /// Of the topic of events.
 pub const PARTITIONS: u32 = 3;
 const RECORDS_PER_PARTITION: i64 = 4000;
 /// So that a task takes some hundred records at a time, and commits often.
 const FILLING_BYTES: usize = 2000;
+/// Events that are written at a time.
+const CHUNK: usize = 90;
 /// From one record to the next of its partition, on the whole.
 const STEP_MS: i64 = 250;
 const BEGIN_MS: i64 = 1_600_000_000_000;
@@ -78,33 +82,56 @@ fn events(random: &mut StdRng, partition: u32) -> Vec<Record> {
     (0..RECORDS_PER_PARTITION).map(event).collect()
 }
 
-/// Writes all events to a topic that is made for them.
+/// Makes the topic of events.
 ///
 /// # Panics
-/// If they cannot be committed.
-pub fn write_events(broker: &dyn Broker, seed: u64) {
-    broker
-        .create_topic(&TopicSpec::new("events", PARTITIONS))
-        .expect("a new topic");
+/// If it is there already.
+pub fn make_events_topic(broker: &dyn Broker) {
+    let spec = TopicSpec::new("events", PARTITIONS);
+    broker.create_topic(&spec).expect("a new topic");
+}
+
+/// Writes all events, a piece of each partition at a time, and calls `then` behind each with the part of all that is there.
+/// Where the log does not take some, it is tried again.
+///
+/// # Panics
+/// If they cannot be committed for a long time.
+pub fn write_events(broker: &dyn Broker, seed: u64, mut then: impl FnMut(f64)) {
     let mut random = StdRng::seed_from_u64(seed);
-    for partition in 0..PARTITIONS {
-        for chunk in events(&mut random, partition).chunks(90) {
-            let mut blocks = BlockBuilder::new();
-            for record in chunk {
-                blocks.push(record.at(0)).expect("a record of the usual size");
+    let partitions: Vec<Vec<Record>> = (0..PARTITIONS)
+        .map(|partition| events(&mut random, partition))
+        .collect();
+    for at in (0..RECORDS_PER_PARTITION as usize).step_by(CHUNK) {
+        for (partition, records) in (0..).zip(&partitions) {
+            let end = (at + CHUNK).min(records.len());
+            let until = Instant::now() + PATIENCE;
+            while let Err(error) = write_up_to(broker, partition, records, end) {
+                assert!(Instant::now() < until, "the events are not taken: {error}");
+                std::thread::sleep(Duration::from_millis(100));
             }
-            let append = Append {
-                topic: "events".into(),
-                partition,
-                blocks,
-            };
-            let commit = Commit {
-                appends: vec![append],
-                ..Commit::default()
-            };
-            broker.commit(commit).expect("the events are committed");
         }
+        then((at + CHUNK) as f64 / RECORDS_PER_PARTITION as f64);
     }
+}
+
+/// Writes those before `end` that are not there: nobody else writes, so the offset of each is its number.
+fn write_up_to(broker: &dyn Broker, partition: u32, records: &[Record], end: usize) -> Result<(), CommitError> {
+    let place = TopicPartition::new("events", partition);
+    let there = broker.offset_at(&place, Position::End)? as usize;
+    let mut blocks = BlockBuilder::new();
+    for record in &records[there.min(end)..end] {
+        blocks.push(record.at(0)).expect("a record of the usual size");
+    }
+    let append = Append {
+        topic: place.topic,
+        partition,
+        blocks,
+    };
+    let commit = Commit {
+        appends: vec![append],
+        ..Commit::default()
+    };
+    broker.commit(commit).map(drop)
 }
 
 /// The files of the pipelines, written to a folder; `head` goes before all else in each.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::running::feed;
+
 /// A broker is up within this time, on a busy machine.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// And down within this after a SIGTERM.
@@ -217,6 +219,37 @@ impl Broker {
     /// Its folder.
     pub fn folder(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Runs one of Kafka's own tools, with this on its stdin: what it printed.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn tool(&self, class: &str, args: &[&str], input: &[u8]) -> String {
+        let output = feed(
+            self.java(class)
+                .args(["--bootstrap-server", &self.bootstrap()])
+                .args(args),
+            input,
+        );
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert!(
+            output.status.success(),
+            "{class} {args:?} ended with {}:\n{out}\n{err}",
+            output.status
+        );
+        out.into_owned()
+    }
+
+    /// The console producer of this edition.
+    pub fn console_producer(&self) -> &'static str {
+        match self.edition {
+            Edition::KRaft => "org.apache.kafka.tools.ConsoleProducer",
+            Edition::ZooKeeper => "kafka.tools.ConsoleProducer",
+        }
     }
 
     fn signal(&self, signal: Signal) {

@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use millstream::connect::kafka::KafkaLog;
 use millstream::connect::{Broker as _, EngineLog, Position, TopicPartition};
-use millstream_tests::events::{self, Outcome, PARTITIONS, STORE_BYTES, assert_same, pipelines, write_events};
+use millstream_tests::events::{
+    self, Outcome, PARTITIONS, STORE_BYTES, assert_same, make_events_topic, pipelines, write_events,
+};
 use millstream_tests::kafka::{Broker, log_of};
 use millstream_tests::{Guarded, millstream, open};
 use rand::rngs::StdRng;
@@ -33,7 +36,8 @@ fn undisturbed() -> &'static [Outcome; 2] {
     CALM.get_or_init(|| {
         let dir = tempfile::tempdir().expect("a folder");
         let log = open(dir.path());
-        write_events(&log, seed());
+        make_events_topic(&log);
+        write_events(&log, seed(), |_| {});
         log.close();
         let files = pipelines(dir.path(), "");
         [false, true].map(|close| {
@@ -60,7 +64,8 @@ pub struct Scene {
     files: Vec<PathBuf>,
     hosts: Vec<Option<Guarded>>,
     log: Arc<KafkaLog>,
-    began: Instant,
+    /// Who writes the events.
+    writing: Option<JoinHandle<()>>,
 }
 
 impl Scene {
@@ -74,7 +79,7 @@ impl Scene {
     pub fn behind(broker: Broker, bootstrap: String, salt: u64) -> Scene {
         let dir = tempfile::tempdir().expect("a folder");
         let log = log_of(&broker.bootstrap());
-        write_events(&*log, seed());
+        make_events_topic(&*log);
         let head = format!("engine = \"kafka\"\n[kafka]\nbootstrap = {bootstrap:?}\nsession-timeout = \"3s\"\n");
         Scene {
             files: pipelines(dir.path(), &head),
@@ -82,9 +87,21 @@ impl Scene {
             broker,
             dir,
             hosts: Vec::new(),
-            began: Instant::now(),
+            writing: None,
             log,
         }
+    }
+
+    /// Writes events in the background, all of them within about this time, whatever becomes of the broker meanwhile.
+    pub fn write(&mut self, within: Duration) {
+        let log = self.log.clone();
+        let began = Instant::now();
+        self.writing = Some(std::thread::spawn(move || {
+            write_events(&*log, seed(), |part| {
+                let due = began + within.mul_f64(part);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            });
+        }));
     }
 
     /// Starts a host, which may be told to die at a point; its number.
@@ -96,6 +113,10 @@ impl Scene {
             .arg(self.dir.path().join(format!("host-{number}")))
             .args(&self.files)
             .env("MILLSTREAM_STORE_BYTES", STORE_BYTES)
+            .env(
+                "MILLSTREAM_LOG",
+                "info,millstream=debug,fjall=warn,lsm_tree=warn,rdkafka=off",
+            )
             .stdout(Stdio::null())
             .stderr(self.said(number));
         if let Some(point) = crash_at {
@@ -123,7 +144,7 @@ impl Scene {
             let lines: Vec<&str> = text.lines().collect();
             format!(
                 "host {number}:\n{}\n",
-                lines[lines.len().saturating_sub(40)..].join("\n")
+                lines[lines.len().saturating_sub(60)..].join("\n")
             )
         };
         (0..self.hosts.len()).map(said).collect()
@@ -197,6 +218,11 @@ impl Scene {
         of_group("ours").min(of_group("zones"))
     }
 
+    /// Whether all events are there.
+    pub fn is_written(&self) -> bool {
+        self.writing.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     /// How many events there are.
     pub fn events(&self) -> u64 {
         let places = (0..PARTITIONS).map(|partition| TopicPartition::new("events", partition));
@@ -211,6 +237,11 @@ impl Scene {
         if self.running().is_empty() {
             self.start_host(None);
         }
+        if self.writing.is_none() {
+            self.write(Duration::ZERO);
+        }
+        let written = self.writing.take().map(JoinHandle::join);
+        assert!(matches!(written, Some(Ok(()))), "all events are written");
         let end = Instant::now() + PATIENCE;
         let (mut before, mut since) = (None, Instant::now());
         loop {
@@ -235,21 +266,16 @@ impl Scene {
             );
             std::thread::sleep(Duration::from_millis(100));
         }
-        eprintln!("processed after {:?}", self.began.elapsed());
         for number in self.running() {
             self.stop_host(number);
         }
-        eprintln!("stopped after {:?}", self.began.elapsed());
         let changelogs = self.log.clone().changelogs();
         assert_same(&events::outcome(&*self.log, &*changelogs), &undisturbed()[0]);
-        eprintln!("looked at after {:?}", self.began.elapsed());
         let mut command = millstream(["run", "--until-end", "--close-windows", "--workers", "2", "--data"]);
         command.arg(self.dir.path().join("host-0")).args(&self.files);
         let output = command.output().expect("the program starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        eprintln!("closed after {:?}", self.began.elapsed());
         assert_same(&events::outcome(&*self.log, &*changelogs), &undisturbed()[1]);
-        eprintln!("looked at after {:?}\n{}", self.began.elapsed(), self.all_said());
     }
 
     /// By group and partition where the group is, with what it noted beside that, and the end.

@@ -247,20 +247,24 @@ impl KafkaSources {
 
     /// The same of all but those that are only about to be assigned.
     pub(super) fn doubt_all_but(&self, new: &[TopicPartition]) {
-        self.each(|place, reading| reading.doubtful = !new.contains(place));
+        let _ = self.each(|place, reading| reading.doubtful = !new.contains(place));
     }
 
-    /// Says of all partitions where to read on, behind [`KafkaSources::doubt`] and what let them go on.
+    /// Says of all partitions where to read on, behind [`KafkaSources::doubt`] and what let them go on. Whoever reads them
+    /// looks: as long as something lies in a queue that is out of date, librdkafka does not tell of what comes behind it.
     pub(super) fn settle(&self) {
-        self.each(|place, reading| {
+        for partition in self.each(|place, reading| {
             if let Err(error) = reading.settle(&self.consumer, place) {
                 // It stays doubtful: whoever reads it next tries again.
                 tracing::debug!(target: "millstream::kafka", %place, "{error}");
             }
-        });
+        }) {
+            partition.watchers.notify();
+        }
     }
 
-    fn each(&self, look: impl Fn(&TopicPartition, &mut Reading)) {
+    /// Looks at all partitions that are read, and returns them.
+    fn each(&self, look: impl Fn(&TopicPartition, &mut Reading)) -> Vec<Arc<Partition>> {
         let partitions: Vec<_> = {
             let partitions = self.places.read().unwrap_or_else(PoisonError::into_inner);
             partitions
@@ -268,12 +272,16 @@ impl KafkaSources {
                 .map(|(place, partition)| (place.clone(), partition.clone()))
                 .collect()
         };
+        let mut read = Vec::with_capacity(partitions.len());
         for (place, partition) in partitions {
             let mut reading = partition.reading();
             if reading.queue.is_some() {
                 look(&place, &mut reading);
+                drop(reading);
+                read.push(partition);
             }
         }
+        read
     }
 
     /// These are no longer read.
