@@ -124,6 +124,7 @@ fn brokers_are_stopped_and_killed() {
                 scene.start_host(None);
             }
             scene.wait(1200);
+            let before = scene.processed();
             kill = !kill;
             if kill {
                 scene.broker.kill();
@@ -132,6 +133,7 @@ fn brokers_are_stopped_and_killed() {
             }
             scene.wait(1000);
             scene.broker.start_again();
+            scene.wait_for_more_than(before);
         },
     );
 }

@@ -218,6 +218,20 @@ impl Scene {
         of_group("ours").min(of_group("zones"))
     }
 
+    /// Waits until more than so many events are processed, or all.
+    pub fn wait_for_more_than(&self, before: u64) {
+        let end = Instant::now() + PATIENCE;
+        while self.processed() <= before && !(self.is_written() && self.processed() == self.events()) {
+            assert!(
+                Instant::now() < end,
+                "nothing moves: {:?}\n{}",
+                self.lags(),
+                self.all_said()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// Whether all events are there.
     pub fn is_written(&self) -> bool {
         self.writing.as_ref().is_some_and(JoinHandle::is_finished)

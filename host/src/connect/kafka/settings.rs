@@ -26,11 +26,16 @@ impl fmt::Debug for ClusterSettings {
     }
 }
 
+/// From one try to reach a broker to the next, at most.
+const RECONNECT_MS_MAX: &str = "1000";
+
 impl ClusterSettings {
     /// What every client of this cluster begins with.
     pub(super) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", "millstream");
+        // A broker that is back is found soon: whatever waits for it has waited long enough.
+        config.set("reconnect.backoff.max.ms", RECONNECT_MS_MAX);
         for (name, value) in &self.properties {
             config.set(name, value);
         }
