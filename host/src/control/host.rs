@@ -398,7 +398,10 @@ impl Host {
         let runtime = Arc::new(engine.prepare(plan, configured)?);
         let log = Arc::new(EmbeddedSources::new(state.log().clone(), &runtime.plan.group));
         let sources = runtime.plan.sources.iter();
-        let all: Vec<_> = sources.flat_map(|source| engine.places(source)).collect();
+        let mut all = Vec::new();
+        for source in sources {
+            all.extend(engine.places(source)?);
+        }
         let tasks = PipelineTasks::new(runtime, log, scheduler);
         tasks.add(&all)?;
         self.running.push(Running::of_all(tasks));

@@ -233,6 +233,12 @@ impl Plan {
         }
     }
 
+    /// The topics that it writes for others, the dead-letter queue last.
+    pub fn written_topics(&self) -> impl Iterator<Item = &PlannedSink> {
+        let ways = self.stages.iter().flat_map(PlannedStage::ways);
+        ways.filter_map(|way| way.topic.as_ref()).chain([&self.dlq])
+    }
+
     /// Whether a source is read by the same tasks as one of these.
     pub fn meets(&self, source: usize, others: &[usize]) -> bool {
         let together = self.subtopologies.iter().find(|all| all.contains(&source));

@@ -133,6 +133,10 @@ impl Reading {
                     other => other,
                 });
             }
+            // What librdkafka knows of the partition is old, and it does not ask by itself.
+            let _ = self
+                .client
+                .fetch_metadata(Some(&tp.topic), MOVING_LOOK_INTERVAL.max(Duration::from_secs(1)));
             std::thread::sleep(MOVING_LOOK_INTERVAL);
         }
     }

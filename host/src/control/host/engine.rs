@@ -1,9 +1,10 @@
 //! An engine as a host has it: its log, and what pipelines keep beside it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use super::HostError;
-use crate::connect::{EngineLog, TopicPartition, TopicRole};
+use crate::connect::{EngineLog, LogError, TopicPartition, TopicRole, TopicSpec};
 use crate::guest::{Configured, GuestSink};
 use crate::pipeline::{Plan, PlannedSource};
 use crate::state::{Backend, Flusher, StateFolder};
@@ -40,14 +41,15 @@ impl EngineHost {
             self.make_topic(&plan, &source.topic, source.partitions)?;
         }
         for (index, repartition) in plan.repartitions.iter().enumerate() {
-            let partitions = plan.repartition_partitions(index, |source| self.source_partitions(source));
+            let of_sources = self.partitions_of_sources(&plan)?;
+            let partitions = plan.repartition_partitions(index, |source| of_sources[&source.topic]);
             let role = TopicRole::Repartition {
                 pipeline: plan.name.clone(),
                 stage: plan.stages[repartition.stage].name.clone(),
             };
             let topic = &plan.sources[repartition.source].topic;
             // What is there stays, though sources may have got partitions since: any number does.
-            let there = self.partitions(topic);
+            let there = self.partitions(topic)?;
             let partitions = match repartition.partitions {
                 None if there > 0 => there,
                 _ => partitions,
@@ -64,48 +66,71 @@ impl EngineHost {
             Some(self.backend()?)
         };
         let (configured, logs) = configured.into_iter().unzip();
-        let patterns: Vec<(String, u32)> = plan
-            .sources
-            .iter()
-            .filter(|source| source.pattern.is_some())
-            .map(|source| (source.topic.clone(), self.places(source).len() as u32))
-            .collect();
-        let partitions = |topic: &str| match patterns.iter().find(|(pattern, _)| pattern == topic) {
-            Some((_, partitions)) => *partitions,
-            None => self.partitions(topic),
-        };
+        let mut counts = BTreeMap::new();
+        for source in &plan.sources {
+            counts.insert(source.topic.clone(), self.places(source)?.len() as u32);
+        }
+        for topic in plan.written_topics().map(|sink| &sink.topic) {
+            counts.insert(topic.clone(), self.partitions(topic)?);
+        }
+        let partitions = |topic: &str| counts.get(topic).copied().unwrap_or(0);
         Ok(PipelineRuntime::new(
             plan, configured, logs, stores, backend, partitions,
         )?)
     }
 
-    /// How many partitions a topic has; 0 where it is not there.
-    pub fn partitions(&self, topic: &str) -> u32 {
-        self.log.topic(topic).map_or(0, |topic| topic.spec.partitions)
+    /// A topic, where it is there.
+    ///
+    /// # Errors
+    /// Where the log does not say.
+    pub fn find(&self, topic: &str) -> Result<Option<TopicSpec>, LogError> {
+        match self.log.topic(topic) {
+            Ok(found) => Ok(Some(found.spec)),
+            Err(LogError::UnknownTopic { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    /// How many partitions a source has: where it is several topics, as many as the largest.
-    pub fn source_partitions(&self, source: &PlannedSource) -> u32 {
-        let places = self.places(source);
-        places.iter().map(|place| place.partition + 1).max().unwrap_or(0)
+    /// How many partitions a topic has; 0 where it is not there.
+    ///
+    /// # Errors
+    /// As [`EngineHost::find`].
+    pub fn partitions(&self, topic: &str) -> Result<u32, LogError> {
+        Ok(self.find(topic)?.map_or(0, |spec| spec.partitions))
+    }
+
+    /// How many partitions each source has, by its topic: where it is several topics, as many as the largest.
+    ///
+    /// # Errors
+    /// As [`EngineHost::find`].
+    pub fn partitions_of_sources(&self, plan: &Plan) -> Result<BTreeMap<String, u32>, LogError> {
+        let mut counts = BTreeMap::new();
+        for source in &plan.sources {
+            let most = self.places(source)?.iter().map(|place| place.partition + 1).max();
+            counts.insert(source.topic.clone(), most.unwrap_or(0));
+        }
+        Ok(counts)
     }
 
     /// All partitions of a source.
-    pub fn places(&self, source: &PlannedSource) -> Vec<TopicPartition> {
+    ///
+    /// # Errors
+    /// As [`EngineHost::find`].
+    pub fn places(&self, source: &PlannedSource) -> Result<Vec<TopicPartition>, LogError> {
         let of_topic = |topic: &str, partitions| {
             let place = |partition| TopicPartition::new(topic, partition);
             (0..partitions).map(place).collect::<Vec<_>>()
         };
         let Some(pattern) = &source.pattern else {
-            return of_topic(&source.topic, self.partitions(&source.topic));
+            return Ok(of_topic(&source.topic, self.partitions(&source.topic)?));
         };
-        let topics = self.log.topics().unwrap_or_default();
+        let topics = self.log.topics()?;
         let matching = topics
             .iter()
             .filter(|topic| topic.spec.role.is_none() && pattern.matches(&topic.spec.name));
-        matching
+        Ok(matching
             .flat_map(|topic| of_topic(&topic.spec.name, topic.spec.partitions))
-            .collect()
+            .collect())
     }
 
     /// What state is kept with, where a pipeline that keeps any was started.

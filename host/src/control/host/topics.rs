@@ -19,25 +19,15 @@ fn topic_settings(plan: &Plan) -> TopicSettings {
 impl EngineHost {
     pub(super) fn make_sinks(&self, plan: &Plan) -> Result<(), HostError> {
         // Where the file does not say, an output has as many partitions as the largest input.
-        let most = plan
-            .sources
-            .iter()
-            .map(|source| self.source_partitions(source))
-            .max()
-            .unwrap_or(1);
-        let sinks = plan
-            .stages
-            .iter()
-            .flat_map(|stage| stage.ways())
-            .filter_map(|branch| branch.topic.as_ref());
-        for sink in sinks.chain([&plan.dlq]) {
+        let most = self.partitions_of_sources(plan)?.into_values().max().unwrap_or(1);
+        for sink in plan.written_topics() {
             self.make_topic(plan, &sink.topic, sink.partitions.unwrap_or(most))?;
         }
         Ok(())
     }
 
     pub(super) fn make_topic(&self, plan: &Plan, topic: &str, partitions: u32) -> Result<(), HostError> {
-        if self.log.topic(topic).is_ok() {
+        if self.find(topic)?.is_some() {
             return Ok(());
         }
         if let Engine::Kafka(engine) = &plan.engine
@@ -68,7 +58,7 @@ impl EngineHost {
         partitions: u32,
         role: TopicRole,
     ) -> Result<(), HostError> {
-        let Ok(there) = self.log.topic(topic) else {
+        let Some(there) = self.find(topic)? else {
             let spec = TopicSpec {
                 role: Some(Arc::new(role)),
                 ..TopicSpec::new(topic, partitions)
@@ -80,11 +70,11 @@ impl EngineHost {
             };
             return Ok(self.log.make_topic(&spec, &settings)?);
         };
-        match there.spec.role.as_deref() {
+        match there.role.as_deref() {
             Some(TopicRole::Repartition { pipeline, .. } | TopicRole::Changelog { pipeline, .. })
                 if *pipeline == plan.name =>
             {
-                let found = there.spec.partitions;
+                let found = there.partitions;
                 if found != partitions {
                     return Err(HostError::InternalPartitions {
                         pipeline: plan.name.clone(),
@@ -93,7 +83,7 @@ impl EngineHost {
                         wanted: partitions,
                     });
                 }
-                if there.spec.role.as_deref() != Some(&role) {
+                if there.role.as_deref() != Some(&role) {
                     self.log.set_topic_role(topic, role)?;
                 }
                 Ok(())
@@ -129,9 +119,12 @@ impl EngineHost {
                 shapes.push((shape, Some(store.name.as_str())));
             }
             let source = stage.sources.first().map(|&source| &plan.sources[source].topic);
-            let mut partitions = source.map_or(1, |topic| self.partitions(topic));
-            let is_there = |(shape, _): &(StoreShape, Option<&str>)| self.log.topic(&shape.changelog).is_ok();
-            if let Some((shape, _)) = shapes.first().filter(|_| !shapes.iter().any(is_there))
+            let mut partitions = source.map_or(Ok(1), |topic| self.partitions(topic))?;
+            let mut any_is_there = false;
+            for (shape, _) in &shapes {
+                any_is_there |= self.find(&shape.changelog)?.is_some();
+            }
+            if let Some((shape, _)) = shapes.first().filter(|_| !any_is_there)
                 && self.has_kept(plan, stage)?
             {
                 return Err(HostError::ChangelogGone {
@@ -142,7 +135,7 @@ impl EngineHost {
             }
             let mut joined = Vec::with_capacity(shapes.len());
             for (mut shape, store) in shapes {
-                let there = self.log.topic(&shape.changelog).ok().map(|topic| topic.spec);
+                let there = self.find(&shape.changelog)?;
                 if let Some(there) = there.as_ref().filter(|there| there.partitions < partitions) {
                     self.say_grown(plan, stage, there, partitions);
                     partitions = there.partitions;
@@ -185,7 +178,7 @@ impl EngineHost {
     /// Whether a stage has kept something, by what stands beside the offsets of its sources.
     pub(super) fn has_kept(&self, plan: &Plan, stage: &PlannedStage) -> Result<bool, LogError> {
         for topic in stage.sources.iter().map(|&source| &plan.sources[source].topic) {
-            for partition in 0..self.partitions(topic) {
+            for partition in 0..self.partitions(topic)? {
                 let place = TopicPartition::new(topic.as_str(), partition);
                 let committed = self.log.committed_with_metadata(&plan.group, &place)?;
                 if committed.is_some_and(|(_, metadata)| has_kept(&metadata, &stage.name)) {
@@ -201,7 +194,7 @@ impl EngineHost {
             let topics = || sources.iter().map(|&source| &plan.sources[source].topic);
             let Some(first) = topics().next() else { continue };
             for second in topics() {
-                let (first_partitions, second_partitions) = (self.partitions(first), self.partitions(second));
+                let (first_partitions, second_partitions) = (self.partitions(first)?, self.partitions(second)?);
                 if first_partitions != second_partitions {
                     return Err(HostError::Partitions {
                         pipeline: plan.name.clone(),
