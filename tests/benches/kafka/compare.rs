@@ -6,6 +6,7 @@ use millstream_tests::kafka::{Broker, Edition, jars};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::jobs::{Job, JobArgs};
@@ -166,8 +167,17 @@ impl<'b> Cluster<'b> {
     fn create(&self, name: &str) -> bool {
         let topic = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
         let options = AdminOptions::new().operation_timeout(Some(ASK_TIME_MAX));
-        let made = self.runtime.block_on(self.admin.create_topics([&topic], &options));
-        made.expect("the broker answers")[0].is_ok()
+        let end = Instant::now() + ASK_TIME_MAX;
+        loop {
+            let made = self.runtime.block_on(self.admin.create_topics([&topic], &options));
+            match made.as_deref() {
+                Ok([Ok(_)]) => return true,
+                Ok([Err((_, RDKafkaErrorCode::TopicAlreadyExists))]) => return false,
+                // It has only just begun.
+                other => assert!(Instant::now() < end, "{name}: {other:?}"),
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
     }
 
     fn delete(&self, names: &[String]) {

@@ -27,6 +27,7 @@ impl Streams {
         }
         let source = root().join("tests/peers/kafka-streams");
         let target = root().join("target/peers/kafka-streams");
+        std::fs::create_dir_all(target.join("classes")).expect("a folder");
         let streams = Streams {
             classes: target.join("classes"),
             jars: target.join("lib"),
