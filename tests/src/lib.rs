@@ -80,6 +80,11 @@ pub fn millstream<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) 
         .stdin(Stdio::null())
         .env("NO_COLOR", "1")
         .env("MILLSTREAM_CACHE", cache());
+    // What the person at this machine has set is not for tests.
+    for name in ["DATA", "BOOTSTRAP", "CONTEXT", "CONFIG"] {
+        command.env_remove(format!("MILLSTREAM_{name}"));
+    }
+    command.env("XDG_CONFIG_HOME", program().with_file_name("no-config"));
     command
 }
 

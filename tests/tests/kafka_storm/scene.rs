@@ -60,6 +60,7 @@ pub struct Scene {
     files: Vec<PathBuf>,
     hosts: Vec<Option<Guarded>>,
     log: Arc<KafkaLog>,
+    began: Instant,
 }
 
 impl Scene {
@@ -81,6 +82,7 @@ impl Scene {
             broker,
             dir,
             hosts: Vec::new(),
+            began: Instant::now(),
             log,
         }
     }
@@ -233,16 +235,21 @@ impl Scene {
             );
             std::thread::sleep(Duration::from_millis(100));
         }
+        eprintln!("processed after {:?}", self.began.elapsed());
         for number in self.running() {
             self.stop_host(number);
         }
+        eprintln!("stopped after {:?}", self.began.elapsed());
         let changelogs = self.log.clone().changelogs();
         assert_same(&events::outcome(&*self.log, &*changelogs), &undisturbed()[0]);
+        eprintln!("looked at after {:?}", self.began.elapsed());
         let mut command = millstream(["run", "--until-end", "--close-windows", "--workers", "2", "--data"]);
         command.arg(self.dir.path().join("host-0")).args(&self.files);
         let output = command.output().expect("the program starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        eprintln!("closed after {:?}", self.began.elapsed());
         assert_same(&events::outcome(&*self.log, &*changelogs), &undisturbed()[1]);
+        eprintln!("looked at after {:?}\n{}", self.began.elapsed(), self.all_said());
     }
 
     /// By group and partition where the group is, with what it noted beside that, and the end.

@@ -17,6 +17,7 @@ use super::admin::{Admin, AskError, Refusal};
 use super::catalog::Catalog;
 use super::changelog::KafkaChangelogs;
 use super::cluster::ClusterError;
+use super::context::Quiet;
 use super::errors;
 use super::reader::{Isolation, Reading};
 use super::settings::ClusterSettings;
@@ -26,7 +27,7 @@ use crate::connect::{
 };
 use crate::state::Changelog;
 use members::Readers;
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use reads::Places;
 use std::sync::{Arc, OnceLock};
@@ -40,6 +41,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// Here partitions are read on behind their ends: so long brokers wait for something, unless the settings say otherwise.
 const FETCH_WAIT_MS: &str = "100";
 
+/// The group of a client that only asks about others.
+const NO_GROUP: &str = "millstream-groups";
+
 /// A cluster; see the module.
 pub struct KafkaLog {
     settings: ClusterSettings,
@@ -49,6 +53,8 @@ pub struct KafkaLog {
     places: Places,
     readers: Readers,
     writer: Writer,
+    /// Who asks about groups; see [`KafkaLog::group_admin`].
+    groups: OnceLock<BaseConsumer<Quiet>>,
 }
 
 impl KafkaLog {
@@ -73,6 +79,7 @@ impl KafkaLog {
             places: Places::default(),
             readers: Readers::default(),
             writer: Writer::default(),
+            groups: OnceLock::new(),
             reading,
             settings,
         }))
@@ -106,6 +113,19 @@ impl KafkaLog {
 
     fn admin(&self) -> Admin<'_> {
         Admin(self.reading.client())
+    }
+
+    /// Who asks about groups: a client that could be a member of one, which it never is. Where the offsets of a group have
+    /// moved to another broker, librdkafka looks for that on behalf of the client's own group, and falls where it has none.
+    fn group_admin(&self) -> Result<Admin<'_>, AskError> {
+        if let Some(client) = self.groups.get() {
+            return Ok(Admin(client));
+        }
+        let mut config = self.settings.client();
+        config.set("group.id", NO_GROUP).set("enable.auto.commit", "false");
+        let made = config.create_with_context(Quiet::default());
+        let client = made.map_err(|error| self.unavailable("making a client", &error))?;
+        Ok(Admin(self.groups.get_or_init(|| client)))
     }
 
     /// A refusal in our words.

@@ -117,6 +117,11 @@ impl Reading {
                 Err(AskError::Log(error)) => return Err(error),
                 Err(AskError::Refused(refusal)) => refusal.code,
             };
+            // Of a partition that has no leader librdkafka does not say why.
+            let code = match code {
+                RDKafkaErrorCode::NoEnt => self.why_without_leader(tp),
+                code => code,
+            };
             if !is_moving(code) || Instant::now() >= until {
                 return Err(match failure(code, tp, 0) {
                     LogError::Unavailable { .. } => {
@@ -129,6 +134,22 @@ impl Reading {
                 });
             }
             std::thread::sleep(MOVING_LOOK_INTERVAL);
+        }
+    }
+
+    fn why_without_leader(&self, tp: &TopicPartition) -> RDKafkaErrorCode {
+        let metadata = match self.client.fetch_metadata(Some(&tp.topic), ANSWER_TIME_MAX) {
+            Ok(metadata) => metadata,
+            Err(error) => return error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
+        };
+        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == &*tp.topic) else {
+            return RDKafkaErrorCode::UnknownTopicOrPartition;
+        };
+        let is_there = topic.partitions().iter().any(|known| known.id() == tp.partition as i32);
+        match topic.error() {
+            Some(error) => error.into(),
+            None if is_there => RDKafkaErrorCode::LeaderNotAvailable,
+            None => RDKafkaErrorCode::UnknownPartition,
         }
     }
 

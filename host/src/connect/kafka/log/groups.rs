@@ -20,15 +20,15 @@ impl KafkaLog {
     /// All groups that may be seen, by name.
     pub(super) fn describe_groups(&self) -> Result<Vec<GroupDescription>, LogError> {
         let failed = |error| self.refused("asking for groups", None, error);
-        let names = patiently(|| self.admin().group_names()).map_err(failed)?;
+        let names = patiently(|| self.group_admin()?.group_names()).map_err(failed)?;
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let states = patiently(|| self.admin().groups(&names)).map_err(failed)?;
+        let states = patiently(|| self.group_admin()?.groups(&names)).map_err(failed)?;
         let mut offsets: Vec<(GroupState, Vec<Place>)> = Vec::with_capacity(states.len());
         for state in states {
             let committed = match state.refusal {
                 // Of other kinds of groups nothing else is to be told.
                 Some(_) => Vec::new(),
-                None => patiently(|| self.admin().group_offsets(&state.group, None, false)).map_err(failed)?,
+                None => patiently(|| self.group_admin()?.group_offsets(&state.group, None, false)).map_err(failed)?,
             };
             offsets.push((state, committed));
         }
@@ -52,7 +52,7 @@ impl KafkaLog {
     pub(super) fn find_committed(&self, group: &str, tp: &TopicPartition) -> Result<Option<(u64, String)>, LogError> {
         let asked = std::slice::from_ref(tp);
         let places = patiently(|| {
-            let places = self.admin().group_offsets(group, Some(asked), true)?;
+            let places = self.group_admin()?.group_offsets(group, Some(asked), true)?;
             let failed = places.iter().find_map(|place| place.error);
             failed.map_or(Ok(places), |code| Err(code.into()))
         });
@@ -70,7 +70,7 @@ impl KafkaLog {
     /// Forgets a group that has no members.
     pub(super) fn drop_group(&self, group: &str) -> Result<(), CommitError> {
         check_group(group)?;
-        let dropped = patiently(|| self.admin().delete_group(group));
+        let dropped = patiently(|| self.group_admin()?.delete_group(group));
         match dropped {
             Err(AskError::Refused(Refusal {
                 code: RDKafkaErrorCode::GroupIdNotFound,
@@ -106,7 +106,7 @@ impl KafkaLog {
             of_group.push((tp, offset.next_offset, &offset.metadata));
         }
         for (group, offsets) in by_group {
-            match patiently(|| self.admin().set_group_offsets(group, &offsets)) {
+            match patiently(|| self.group_admin()?.set_group_offsets(group, &offsets)) {
                 Err(AskError::Refused(Refusal {
                     code: RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::NonEmptyGroup,
                     ..
@@ -140,7 +140,7 @@ impl KafkaLog {
     }
 
     fn live_members(&self, group: &str) -> Result<usize, LogError> {
-        let states = patiently(|| self.admin().groups(&[group]));
+        let states = patiently(|| self.group_admin()?.groups(&[group]));
         let states = states.map_err(|error| self.refused(&format!("asking for the group {group:?}"), None, error))?;
         match states.into_iter().next() {
             None => Ok(0),

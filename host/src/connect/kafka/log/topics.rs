@@ -21,7 +21,7 @@ const SPREAD_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often they are asked.
 const SPREAD_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long partitions may take to get a leader.
-const LEADER_TIME_MAX: Duration = Duration::from_secs(5);
+const LEADER_TIME_MAX: Duration = Duration::from_secs(2);
 /// What the brokers know of topics.
 const METADATA_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -123,7 +123,9 @@ impl KafkaLog {
                 let answered = self.admin().offsets(&asked, true);
                 let answered =
                     answered.map_err(|error| self.refused("asking for the ends of partitions", None, error))?;
-                let moving = answered.iter().any(|place| place.error.is_some_and(is_moving));
+                // Without a leader it may also be gone, so this is not waited for long.
+                let has_none = |code| is_moving(code) || code == RDKafkaErrorCode::NoEnt;
+                let moving = answered.iter().any(|place| place.error.is_some_and(has_none));
                 if !moving || Instant::now() >= until {
                     return Ok::<_, LogError>(answered);
                 }
@@ -151,21 +153,24 @@ impl KafkaLog {
 
     /// What topics are to pipelines. Whoever may not read the catalog sees them as everybody's.
     fn roles(&self) -> Result<Roles, LogError> {
-        self.catalog
-            .roles()
-            .or_else(|error| match self.known_topics(Some(CATALOG_TOPIC)) {
-                Ok(_) if !self.may_read_catalog() => {
-                    tracing::debug!(target: "millstream::kafka", %error, "the catalog may not be read");
-                    Ok(Roles::new())
-                }
-                _ => Err(error),
-            })
+        self.catalog.roles().or_else(|error| {
+            if self.may_read_catalog() {
+                return Err(error);
+            }
+            tracing::debug!(target: "millstream::kafka", %error, "the catalog may not be read");
+            Ok(Roles::new())
+        })
     }
 
     fn may_read_catalog(&self) -> bool {
-        let about = self.admin().about_topic(CATALOG_TOPIC).ok();
-        let rights = about.and_then(|about| about.rights);
-        rights.is_none_or(|rights| rights.iter().any(|right| right == "READ" || right == "ALL"))
+        match self.admin().about_topic(CATALOG_TOPIC) {
+            Ok(about) => {
+                let may = |rights: Vec<String>| rights.iter().any(|right| right == "READ" || right == "ALL");
+                about.rights.is_none_or(may)
+            }
+            Err(AskError::Refused(refusal)) => refusal.code != RDKafkaErrorCode::TopicAuthorizationFailed,
+            Err(AskError::Log(_)) => true,
+        }
     }
 
     /// Makes a topic, and waits until brokers know it. Where nothing is said of retention and the topic is everybody's,
