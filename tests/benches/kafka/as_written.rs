@@ -59,7 +59,9 @@ async fn branch(args: &JobArgs) {
                 for delivery in on_their_way.drain(..) {
                     delivery.await.expect("the producer lives").expect("it is delivered");
                 }
-                consumer.commit_consumer_state(CommitMode::Async).expect("offsets can be committed");
+                consumer
+                    .commit_consumer_state(CommitMode::Async)
+                    .expect("offsets can be committed");
             }
             committed = Instant::now();
         }

@@ -49,7 +49,14 @@ fn comparisons() -> Vec<Comparison> {
     let streams = |exactly_once, cache| Side::Streams { exactly_once, cache };
     let counting = || {
         let [exactly, at_least] = ours;
-        vec![exactly, at_least, Side::Tuned, streams(true, true), streams(true, false), streams(false, true)]
+        vec![
+            exactly,
+            at_least,
+            Side::Tuned,
+            streams(true, true),
+            streams(true, false),
+            streams(false, true),
+        ]
     };
     let [exactly, at_least] = ours;
     vec![
@@ -58,7 +65,14 @@ fn comparisons() -> Vec<Comparison> {
             title: "Branch by a JSON field",
             job: Job::Branch,
             keys: 265,
-            sides: vec![exactly, at_least, Side::Tuned, Side::AsWritten, streams(true, true), streams(false, true)],
+            sides: vec![
+                exactly,
+                at_least,
+                Side::Tuned,
+                Side::AsWritten,
+                streams(true, true),
+                streams(false, true),
+            ],
         },
         Comparison {
             name: "count",
@@ -96,7 +110,9 @@ pub fn run(args: &[String]) {
         let named = |arg: &String| all.iter().any(|comparison| comparison.name == arg);
         !args.iter().any(named) || args.iter().any(|arg| arg == name)
     };
-    let Some(jars) = jars(Edition::KRaft, "kafka") else { return };
+    let Some(jars) = jars(Edition::KRaft, "kafka") else {
+        return;
+    };
     let quick = args.iter().any(|arg| arg == "--quick");
     let streams = if quick { None } else { Streams::build() };
     let broker = Broker::start(Edition::KRaft, &jars);
@@ -182,11 +198,21 @@ impl<'b> Cluster<'b> {
 
     fn delete(&self, names: &[String]) {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let deleted = self.runtime.block_on(self.admin.delete_topics(&names, &AdminOptions::new()));
+        let deleted = self
+            .runtime
+            .block_on(self.admin.delete_topics(&names, &AdminOptions::new()));
         deleted.expect("the broker answers");
     }
 
-    fn measure(&self, side: Side, job: Job, input: &str, records: u64, turn: u64, streams: Option<&Streams>) -> Figures {
+    fn measure(
+        &self,
+        side: Side,
+        job: Job,
+        input: &str,
+        records: u64,
+        turn: u64,
+        streams: Option<&Streams>,
+    ) -> Figures {
         let dir = tempfile::tempdir().expect("a folder");
         let args = JobArgs {
             job,
@@ -216,7 +242,12 @@ impl<'b> Cluster<'b> {
                 break;
             }
             process.check(&log());
-            assert!(moved.1.elapsed() < STANDSTILL_MAX, "{}: {done} of {records}:\n{}", side.name(), log());
+            assert!(
+                moved.1.elapsed() < STANDSTILL_MAX,
+                "{}: {done} of {records}:\n{}",
+                side.name(),
+                log()
+            );
         }
         let cpu_s = cpu_s_of(process.id());
         let figures = Figures {
@@ -267,6 +298,10 @@ impl Progress {
             Offset::Offset(offset) => u64::try_from(offset).unwrap_or(0),
             _ => 0,
         };
-        committed.elements().iter().map(|element| offset(element.offset())).sum()
+        committed
+            .elements()
+            .iter()
+            .map(|element| offset(element.offset()))
+            .sum()
     }
 }

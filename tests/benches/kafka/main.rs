@@ -27,5 +27,12 @@ fn main() {
             _ => as_written::run(&job),
         };
     }
+    // For profiles: only the records, on a broker that runs.
+    if let [fill, bootstrap, topic, keys, count] = &args[..]
+        && fill == "fill"
+    {
+        let number = |text: &String| text.parse().expect("a number");
+        return rides::fill(bootstrap, topic, number(keys), number(count));
+    }
     compare::run(&args);
 }

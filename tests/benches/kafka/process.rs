@@ -50,7 +50,12 @@ pub fn cpu_s_of(id: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("the process lives");
     // Its name, in parentheses, may hold anything.
     let (_, after) = stat.rsplit_once(')').expect("a name");
-    let ticks: u64 = after.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum();
+    let ticks: u64 = after
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().expect("a number"))
+        .sum();
     ticks as f64 / TICKS_PER_SECOND
 }
 
@@ -61,6 +66,8 @@ pub fn cpu_s_of(id: u32) -> f64 {
 pub fn memory_mb_max_of(id: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("the process lives");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kib| kib.trim().parse::<f64>().ok());
+    let kib = line
+        .and_then(|line| line.trim().strip_suffix(" kB"))
+        .and_then(|kib| kib.trim().parse::<f64>().ok());
     kib.expect("Linux says it") * 1024.0 / 1e6
 }

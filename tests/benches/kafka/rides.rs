@@ -42,7 +42,11 @@ impl Rides {
         let second = self.count % RIDES_PER_MINUTE * 60 / RIDES_PER_MINUTE;
         self.count += 1;
         // One ride in four costs 40 and more.
-        let cents = if self.random.random_range(0..4u32) == 0 { 4_000 + self.random.random_range(0..5_999u32) } else { 400 + self.random.random_range(0..3_599u32) };
+        let cents = if self.random.random_range(0..4u32) == 0 {
+            4_000 + self.random.random_range(0..5_999u32)
+        } else {
+            400 + self.random.random_range(0..3_599u32)
+        };
         let (whole, part) = (cents / 100, cents % 100);
         self.text.clear();
         write!(
@@ -79,7 +83,10 @@ pub fn fill(bootstrap: &str, topic: &str, keys: u64, count: u64) {
     let mut rides = Rides::new(keys);
     for _ in 0..count {
         let (key, value, time_ms) = rides.next();
-        send(&producer, BaseRecord::to(topic).key(&key).payload(value).timestamp(time_ms));
+        send(
+            &producer,
+            BaseRecord::to(topic).key(&key).payload(value).timestamp(time_ms),
+        );
     }
     producer.flush(Duration::from_secs(60)).expect("all are delivered");
 }

@@ -30,9 +30,17 @@ impl Side {
             Side::Millstream { exactly_once: false } => "Millstream, at-least-once",
             Side::Tuned => "native at librdkafka's floor, exactly-once",
             Side::AsWritten => "native as people write it, at least once",
-            Side::Streams { exactly_once: true, cache: true } => "Kafka Streams, EOS v2",
-            Side::Streams { exactly_once: true, cache: false } => "Kafka Streams, EOS v2, cache 0",
-            Side::Streams { exactly_once: false, .. } => "Kafka Streams, at least once",
+            Side::Streams {
+                exactly_once: true,
+                cache: true,
+            } => "Kafka Streams, EOS v2",
+            Side::Streams {
+                exactly_once: true,
+                cache: false,
+            } => "Kafka Streams, EOS v2, cache 0",
+            Side::Streams {
+                exactly_once: false, ..
+            } => "Kafka Streams, at least once",
         }
     }
 
@@ -49,10 +57,16 @@ impl Side {
             Side::Tuned => native("tuned", args),
             Side::AsWritten => native("as-written", args),
             Side::Streams { exactly_once, cache } => {
-                streams.expect("it was built").command(args, exactly_once, cache, &dir.join("state"))
+                streams
+                    .expect("it was built")
+                    .command(args, exactly_once, cache, &dir.join("state"))
             }
         };
-        let log = File::options().create(true).append(true).open(dir.join("log")).expect("a log");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(dir.join("log"))
+            .expect("a log");
         let err = log.try_clone().expect("a log");
         command.stdin(Stdio::null()).stdout(log).stderr(err);
         command

@@ -39,7 +39,11 @@ impl Streams {
             succeed(command.arg(format!("-DoutputDirectory={}", streams.jars.display())));
         }
         let mut command = Command::new("javac");
-        command.arg("-cp").arg(streams.jars.join("*")).arg("-d").arg(&streams.classes);
+        command
+            .arg("-cp")
+            .arg(streams.jars.join("*"))
+            .arg("-d")
+            .arg(&streams.classes);
         succeed(command.arg(source.join("Job.java")));
         Some(streams)
     }
@@ -48,8 +52,14 @@ impl Streams {
     pub fn command(&self, args: &JobArgs, exactly_once: bool, cache: bool, state: &Path) -> Command {
         let mut command = Command::new("java");
         command.args(["-Xmx1g", "-XX:-UsePerfData", "-cp"]);
-        command.arg(format!("{}:{}/*", self.classes.display(), self.jars.display())).arg("Job");
-        command.args(args.to_args()).arg(exactly_once.to_string()).arg(cache.to_string()).arg(state);
+        command
+            .arg(format!("{}:{}/*", self.classes.display(), self.jars.display()))
+            .arg("Job");
+        command
+            .args(args.to_args())
+            .arg(exactly_once.to_string())
+            .arg(cache.to_string())
+            .arg(state);
         command
     }
 }

@@ -64,7 +64,11 @@ pub fn run(args: &JobArgs) {
         for &message in batch {
             // SAFETY: a message is valid until it is destroyed, here and once.
             unsafe {
-                assert_eq!((*message).err, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, "it can be read");
+                assert_eq!(
+                    (*message).err,
+                    RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR,
+                    "it can be read"
+                );
                 next.insert((*message).partition, (*message).offset + 1);
                 c::rd_kafka_message_destroy(message);
             }
@@ -139,12 +143,18 @@ impl<'p> Out<'p> {
         let units = [
             unit(Type::RD_KAFKA_VTYPE_RKT, Of { rkt: self.topic }),
             unit(Type::RD_KAFKA_VTYPE_PARTITION, Of { i32_: partition }),
-            unit(Type::RD_KAFKA_VTYPE_MSGFLAGS, Of { i: c::RD_KAFKA_MSG_F_COPY | c::RD_KAFKA_MSG_F_BLOCK }),
+            unit(
+                Type::RD_KAFKA_VTYPE_MSGFLAGS,
+                Of {
+                    i: c::RD_KAFKA_MSG_F_COPY | c::RD_KAFKA_MSG_F_BLOCK,
+                },
+            ),
             unit(Type::RD_KAFKA_VTYPE_KEY, bytes(key)),
             unit(Type::RD_KAFKA_VTYPE_VALUE, bytes(value)),
             unit(Type::RD_KAFKA_VTYPE_TIMESTAMP, Of { i64_: timestamp_ms }),
         ];
-        self.producer.check(|client| unsafe { c::rd_kafka_produceva(client, units.as_ptr(), units.len()) });
+        self.producer
+            .check(|client| unsafe { c::rd_kafka_produceva(client, units.as_ptr(), units.len()) });
     }
 }
 
@@ -247,7 +257,8 @@ impl<'p> Work<'p> {
             }
             for key in &changed {
                 let count = &counts.counts[key];
-                self.changelog.send(place, key, &count.count.to_be_bytes(), count.timestamp_ms);
+                self.changelog
+                    .send(place, key, &count.count.to_be_bytes(), count.timestamp_ms);
             }
         }
     }
@@ -279,7 +290,10 @@ impl Client {
         unsafe {
             let config = c::rd_kafka_conf_new();
             for (name, value) in settings {
-                let (name, value) = (CString::new(*name).expect("a name"), CString::new(*value).expect("a value"));
+                let (name, value) = (
+                    CString::new(*name).expect("a name"),
+                    CString::new(*value).expect("a value"),
+                );
                 let set = c::rd_kafka_conf_set(config, name.as_ptr(), value.as_ptr(), said.as_mut_ptr(), said.len());
                 assert_eq!(set, c::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK, "{name:?}");
             }
