@@ -1,6 +1,6 @@
 //! Jobs on Kafka, beside native ones and Kafka Streams: one broker, and one side after the other in one run.
 //!
-//! `cargo bench --workspace --bench kafka -- branch count many-keys minutes latency restart`; without names, all.
+//! `cargo bench --workspace --bench kafka -- branch count many-keys minutes`; without names, all.
 //! `--records N`, `--turns N`; `--quick` leaves Kafka Streams out.
 #![allow(missing_docs)]
 
