@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use crate::format::{CsvOptions, Format};
-use crate::limits::FUTURE_TIME_MAX;
+use crate::limits::{FUTURE_TIME_MAX, KAFKA_COMMIT_BYTES_MAX};
 use crate::state::TableForm;
 
-use super::declare::{Commit, Declared, Dlq, Guarantee, Pipeline, Source};
+use super::declare::{Commit, Declared, Dlq, Engine, Guarantee, Pipeline, Source};
 use super::keys::FILE;
 use super::pattern::TopicPattern;
 use super::plan::StateLimits;
@@ -157,6 +157,9 @@ impl Drafter<'_> {
         let complete = self.is_toml && !fields.misspelt && !lacking && sources.len() + stages.len() == named;
         let dlq = self.dlq(fields.section("dlq"), &name);
         let mut commit = Commit::default();
+        if matches!(engine, Engine::Kafka(_)) {
+            commit.bytes_max = KAFKA_COMMIT_BYTES_MAX;
+        }
         if let Some(mut fields) = fields.section("commit") {
             commit.interval = fields.value.duration("interval").unwrap_or(commit.interval);
             commit.bytes_max = fields

@@ -414,7 +414,7 @@ static COMMIT: Section = Section {
                 min: 1_000,
                 max: 64 << 20,
             },
-            "how much waits for a commit at most; by default \"8MiB\"",
+            "how much waits for a commit at most; by default \"8MiB\", on Kafka \"32MiB\"",
             "\"1MB\"",
         ),
         key(

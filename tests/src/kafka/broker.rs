@@ -216,6 +216,14 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Its process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn id(&self) -> u32 {
+        self.broker.as_ref().expect("it runs").id()
+    }
+
     /// Its folder.
     pub fn folder(&self) -> &Path {
         self.dir.path()

@@ -328,13 +328,6 @@ pub(super) fn known_end<C: ConsumerContext>(consumer: &BaseConsumer<C>, place: &
     (outcome == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high as u64)
 }
 
-/// Whether a producer has nothing more on its way, and nothing that was delivered and not heard of.
-pub(super) fn is_flushed<C: ClientContext>(client: &Client<C>) -> bool {
-    // SAFETY: the client lives.
-    let flushed = unsafe { c::rd_kafka_flush(client.native_ptr(), 0) };
-    flushed == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
-}
-
 /// The names of a configuration's properties.
 pub(super) fn property_names(config: &NativeClientConfig) -> Vec<String> {
     let mut count = 0;

@@ -48,6 +48,10 @@ fn a_cluster_needs_no_more_than_a_word() {
     assert_eq!(plan.engine, Engine::Kafka(Box::default()));
     assert_eq!(plan.guarantee, Guarantee::ExactlyOnce);
     assert_eq!(parse(REST).expect("sound").engine, Engine::Embedded);
+    // A transaction costs more than a commit to the embedded log.
+    assert_eq!(plan.commit_bytes_max, 32 << 20);
+    let said = super::plan(&format!("engine = \"kafka\"\n{REST}[commit]\nbytes = \"1MB\"\n")).expect("sound");
+    assert_eq!(said.commit_bytes_max, 1_000_000);
 }
 
 #[test]
