@@ -56,6 +56,9 @@ fn undisturbed() -> &'static [Outcome; 2] {
     })
 }
 
+/// By group and partition where the group is, with what it noted beside that, and the end.
+type Lag = (String, Option<(u64, String)>, Option<u64>);
+
 /// The hosts and their broker.
 pub struct Scene {
     pub broker: Broker,
@@ -292,8 +295,7 @@ impl Scene {
         assert_same(&events::outcome(&*self.log, &*changelogs), &undisturbed()[1]);
     }
 
-    /// By group and partition where the group is, with what it noted beside that, and the end.
-    fn lags(&self) -> Vec<(String, Option<(u64, String)>, Option<u64>)> {
+    fn lags(&self) -> Vec<Lag> {
         let internal = ["zones-zones-repartition", "zones-windows-repartition"];
         let places = ["ours", "zones"].map(|group| (group, "events", PARTITIONS));
         let places = places.into_iter().chain(internal.map(|topic| ("zones", topic, 2)));
