@@ -439,7 +439,7 @@ impl Host {
         };
         let settings = self.options.clusters.settings(&running.plan().name, kafka);
         let cluster = settings.ok().and_then(|settings| self.clusters.get(&settings));
-        cluster.is_some_and(|cluster| running.has_read_all(&*cluster.engine.log))
+        cluster.is_some_and(|cluster| running.has_read_all(&cluster.engine))
     }
 
     /// Says that nobody will add records: tasks commit as soon as they are at the end.

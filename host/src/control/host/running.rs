@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::PipelineState;
+use super::engine::EngineHost;
 use super::tasks::PipelineTasks;
 use crate::connect::kafka::Member;
-use crate::connect::{Broker, EngineLog, Position};
+use crate::connect::{EngineLog, LogError, Position, TopicPartition};
 use crate::pipeline::Plan;
 use crate::task::PipelineRuntime;
 
@@ -46,15 +47,27 @@ impl Running {
         self.tasks.lag()
     }
 
-    /// Whether its commits count everything that its partitions have now.
-    pub fn has_read_all(&self, log: &dyn EngineLog) -> bool {
-        self.tasks.places().iter().all(|place| {
-            let committed = self.tasks.log.resume(place).ok().flatten();
-            let end = Broker::offset_at(log, place, Position::End).ok();
-            committed
-                .zip(end)
-                .is_some_and(|(committed, end)| committed.offset >= end)
-        })
+    /// Whether commits of its group count everything that all partitions of its sources have now, whoever reads them: a
+    /// member may have been given none yet.
+    pub fn has_read_all(&self, engine: &EngineHost) -> bool {
+        let sources = self.plan().sources.iter();
+        let places = sources
+            .map(|source| engine.places(source))
+            .collect::<Result<Vec<_>, _>>();
+        let has_read = |place: &TopicPartition| self.has_read(&*engine.log, place).unwrap_or(false);
+        places.is_ok_and(|places| places.concat().iter().all(has_read))
+    }
+
+    fn has_read(&self, log: &dyn EngineLog, place: &TopicPartition) -> Result<bool, LogError> {
+        let committed = match self.tasks.log.resume(place) {
+            Ok(Some(resume)) => resume.offset,
+            // Another's, or not known.
+            _ => match log.committed(&self.plan().group, place)? {
+                Some(committed) => committed,
+                None => log.offset_at(place, Position::Start)?,
+            },
+        };
+        Ok(committed >= log.offset_at(place, Position::End)?)
     }
 
     /// It should commit as soon as it is at the end: nobody adds records.
