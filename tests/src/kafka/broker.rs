@@ -252,6 +252,14 @@ impl Broker {
         out.into_owned()
     }
 
+    /// What the console producer takes settings of its input by.
+    pub fn reader_property(&self) -> &'static str {
+        match self.edition {
+            Edition::KRaft => "--reader-property",
+            Edition::ZooKeeper => "--property",
+        }
+    }
+
     /// The console producer of this edition.
     pub fn console_producer(&self) -> &'static str {
         match self.edition {
