@@ -524,6 +524,21 @@ impl From<LogError> for CommitError {
     }
 }
 
+impl GroupOffset {
+    /// Holds the note beside it against its bound.
+    pub(crate) fn check_metadata(&self) -> Result<(), LogError> {
+        if self.metadata.len() <= OFFSET_METADATA_BYTES_MAX {
+            return Ok(());
+        }
+        Err(LogError::MetadataTooLarge {
+            group: self.group.to_string(),
+            topic: self.topic.to_string(),
+            partition: self.partition,
+            bytes: self.metadata.len(),
+        })
+    }
+}
+
 pub(crate) fn check_group(group: &str) -> Result<(), LogError> {
     if group.is_empty() || group.len() > GROUP_NAME_BYTES_MAX || group.chars().any(char::is_control) {
         return Err(LogError::InvalidGroup { group: group.into() });

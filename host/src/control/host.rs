@@ -9,6 +9,7 @@ mod tasks;
 mod topics;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -325,11 +326,13 @@ impl Host {
     }
 
     fn open_cluster(&mut self, settings: ClusterSettings) -> Result<&KafkaHost, HostError> {
-        let opened = match self.clusters.remove(&settings) {
-            Some(opened) => opened,
-            None => KafkaHost::open(&settings, &self.options.data_dir)?,
-        };
-        Ok(self.clusters.entry(settings).or_insert(opened))
+        Ok(match self.clusters.entry(settings) {
+            Entry::Occupied(opened) => opened.into_mut(),
+            Entry::Vacant(place) => {
+                let opened = KafkaHost::open(place.key(), &self.options.data_dir)?;
+                place.insert(opened)
+            }
+        })
     }
 
     /// The log, for those who produce and consume beside the pipelines.

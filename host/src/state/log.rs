@@ -1,8 +1,6 @@
 //! What the local store needs of a log.
 
-use crate::connect::{
-    BlockBuilder, Commit, CommitError, EmbeddedLog, Fetched, GroupOffset, LogError, Position, TopicPartition,
-};
+use crate::connect::{Commit, CommitError, EmbeddedLog, Fetched, GroupOffset, LogError, Position, TopicPartition};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,17 +52,6 @@ pub trait Changelog: Send + Sync {
     ) -> Result<Option<Fetched>, LogError> {
         let _ = wake;
         self.fetch(tp, from, bytes_max).map(Some)
-    }
-
-    /// Whether it is worth telling it what was just committed.
-    fn remembers(&self) -> bool {
-        false
-    }
-
-    /// Takes what was just committed, so that it need not be fetched: these changes, whose last record is the last of its
-    /// commit, at `base + blocks.len() - 1`; `from` as [`TableAppend`](crate::connect::TableAppend) has it.
-    fn remember(&self, tp: &TopicPartition, from: u64, base: u64, blocks: BlockBuilder) {
-        let _ = (tp, from, base, blocks);
     }
 
     /// Where a changelog keeps the last change of each key by itself: for how long it keeps what was deleted. A local

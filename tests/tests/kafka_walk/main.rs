@@ -30,30 +30,34 @@ impl Place {
 
     /// A pipeline that splits `rides` by their amount.
     fn split(&self, name: &str, rides: &str) -> PathBuf {
+        let to = format!("to = {{ high = \"{name}-high\", low = \"{name}-low\" }}");
+        self.pipeline(name, rides, ("split", "branch-by-amount"), &to)
+    }
+
+    /// A pipeline that counts `rides` by vendor; `key` is a line of its stage.
+    fn count(&self, name: &str, key: &str) -> PathBuf {
+        let lines = format!("{key}\nto.counted = \"{name}-counted\"");
+        self.pipeline(name, "", ("count", "count-by-vendor"), &lines)
+    }
+
+    /// A pipeline of one stage of a plugin; `rides` and `lines` are lines of its source and its stage.
+    fn pipeline(&self, name: &str, rides: &str, (stage, of): (&str, &str), lines: &str) -> PathBuf {
         let file = self.dir.path().join(format!("{name}.toml"));
         let text = format!(
             "engine = \"kafka\"\n[kafka]\nbootstrap = {:?}\nsession-timeout = \"3s\"\n\
              properties = {{ \"topic.metadata.refresh.interval.ms\" = 500 }}\n[source.rides]\n{rides}\npartitions = 2\n\
-             [stage.split]\nplugin = {:?}\ninput = \"rides\"\nto = {{ high = \"{name}-high\", low = \"{name}-low\" }}\n",
+             [stage.{stage}]\nplugin = {:?}\ninput = \"rides\"\n{lines}\n",
             self.broker.bootstrap(),
-            plugin("branch-by-amount"),
+            plugin(of),
         );
         std::fs::write(&file, text).expect("the pipeline file is written");
         file
     }
 
-    /// A pipeline that counts `rides` by vendor; `key` is a line of its stage.
-    fn count(&self, name: &str, key: &str) -> PathBuf {
-        let file = self.dir.path().join(format!("{name}.toml"));
-        let text = format!(
-            "engine = \"kafka\"\n[kafka]\nbootstrap = {:?}\nsession-timeout = \"3s\"\n\
-             properties = {{ \"topic.metadata.refresh.interval.ms\" = 500 }}\n[source.rides]\npartitions = 2\n\
-             [stage.count]\nplugin = {:?}\ninput = \"rides\"\n{key}\nto.counted = \"{name}-counted\"\n",
-            self.broker.bootstrap(),
-            plugin("count-by-vendor"),
-        );
-        std::fs::write(&file, text).expect("the pipeline file is written");
-        file
+    /// How many records went either way.
+    fn written(&self, name: &str) -> usize {
+        let ways = ["high", "low"].map(|way| records_of(&*self.log, &format!("{name}-{way}")).concat().len());
+        ways.iter().sum()
     }
 
     fn host(&self, name: &str, file: &Path) -> Running {
@@ -162,22 +166,14 @@ fn walk(edition: Edition, test: &str) {
     first.signal(Signal::KILL);
     place.produce("rides", &rides(200, 300));
     place.wait_for("taxi", "rides");
-    let all: usize = ["taxi-high", "taxi-low"]
-        .iter()
-        .map(|topic| records_of(&*place.log, topic).concat().len())
-        .sum();
-    assert_eq!(all, 300);
+    assert_eq!(place.written("taxi"), 300);
     second.stop(Signal::TERM);
     drop(third);
     // Another group reads from the beginning.
     let other = place.split("other", "topic = \"rides\"");
     let mut host = place.host("other", &other);
     place.wait_for("other", "rides");
-    let all: usize = ["other-high", "other-low"]
-        .iter()
-        .map(|topic| records_of(&*place.log, topic).concat().len())
-        .sum();
-    assert_eq!(all, 300);
+    assert_eq!(place.written("other"), 300);
     host.stop(Signal::TERM);
 }
 
@@ -264,11 +260,7 @@ fn topics_that_come_later_are_read_by_their_pattern() {
     );
     place.produce("rides-leeds", &rides(20, 60));
     place.wait_for("taxi", "rides-leeds");
-    let all: usize = ["taxi-high", "taxi-low"]
-        .iter()
-        .map(|topic| records_of(&*place.log, topic).concat().len())
-        .sum();
-    assert_eq!(all, 60);
+    assert_eq!(place.written("taxi"), 60);
     host.stop(Signal::TERM);
 }
 

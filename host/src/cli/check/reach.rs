@@ -1,6 +1,6 @@
 //! What a pipeline needs of its engine, held against what is there: topics, partitions, rights.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use miette::{IntoDiagnostic, miette};
 
@@ -101,13 +101,14 @@ fn look_at(plan: &Plan, broker: Option<&OpenBroker>) -> miette::Result<Vec<Found
     for source in plan.sources.iter().filter(|source| source.repartition.is_none()) {
         found.extend(sources(plan, source, broker)?);
     }
-    let of_stages = plan.stages.iter().flat_map(|stage| stage.ways());
-    let mut sinks: BTreeMap<&str, Use> = of_stages
-        .filter_map(|way| way.topic.as_ref())
-        .map(|sink| (sink.topic.as_str(), Use::Sink))
-        .collect();
-    sinks.entry(&plan.dlq.topic).or_insert(Use::DeadLetters);
-    for (topic, used) in sinks {
+    let sinks: BTreeSet<&str> = plan.written_topics().map(|sink| sink.topic.as_str()).collect();
+    for topic in sinks {
+        // No branch leads there too.
+        let used = if topic == plan.dlq.topic {
+            Use::DeadLetters
+        } else {
+            Use::Sink
+        };
         found.push(look_for(plan, used, topic, broker)?);
     }
     meet(plan, &mut found);

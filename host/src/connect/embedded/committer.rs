@@ -16,9 +16,7 @@ use crate::connect::{
     check_group,
 };
 use crate::crash::crash_point;
-use crate::limits::{
-    BATCH_COMMIT_BYTES_MAX, CALLER_COMMIT_BYTES_MAX, OFFSET_METADATA_BYTES_MAX, SHARED_GENERATION_BYTES_MAX,
-};
+use crate::limits::{BATCH_COMMIT_BYTES_MAX, CALLER_COMMIT_BYTES_MAX, SHARED_GENERATION_BYTES_MAX};
 use crate::record::now_ms;
 use fjall::{AbstractTree, Keyspace, OwnedWriteBatch, PersistMode};
 use std::collections::{BTreeSet, HashMap};
@@ -532,15 +530,7 @@ const FLUSH_TIME_MAX: Duration = Duration::from_secs(60);
 pub(super) fn check_offset(engine: &Engine, offset: &GroupOffset) -> Result<(), LogError> {
     check_group(&offset.group)?;
     engine.topic(&offset.topic)?.head(offset.partition)?;
-    if offset.metadata.len() > OFFSET_METADATA_BYTES_MAX {
-        return Err(LogError::MetadataTooLarge {
-            group: offset.group.to_string(),
-            topic: offset.topic.to_string(),
-            partition: offset.partition,
-            bytes: offset.metadata.len(),
-        });
-    }
-    Ok(())
+    offset.check_metadata()
 }
 
 fn check_commit(

@@ -7,6 +7,7 @@
 use super::ClusterSettings;
 use super::catalog::Catalog;
 use super::reader::{Ended, Isolation, Lent, PartitionReader, Reading};
+use super::readers::Readers;
 use super::recent::Recent;
 use super::restorer::Restorer;
 use crate::connect::{BlockBuilder, Fetched, FetchedBuilder, LentRecord, LogError, TopicPartition};
@@ -54,18 +55,8 @@ pub(super) struct Source {
     /// Made now, by one at a time: a client is threads.
     making: Mutex<()>,
     codecs: Mutex<HashMap<Arc<str>, Arc<TableCodec>>>,
-    readers: Mutex<Readers>,
+    readers: Readers<PartitionReader>,
     recent: Recent,
-}
-
-/// A partition that is being read, or was lately; locked while it is.
-type SharedReader = Arc<Mutex<Option<PartitionReader>>>;
-
-#[derive(Default)]
-struct Readers {
-    /// With the number of the last use.
-    by_place: HashMap<TopicPartition, (SharedReader, u64)>,
-    uses: u64,
 }
 
 impl KafkaChangelogs {
@@ -78,13 +69,19 @@ impl KafkaChangelogs {
             uncommitted: OnceLock::new(),
             making: Mutex::default(),
             codecs: Mutex::default(),
-            readers: Mutex::default(),
+            readers: Readers::new(CHANGELOG_READERS_MAX),
             recent: Recent::default(),
         });
         Arc::new(KafkaChangelogs {
             restorer: Restorer::new(source.clone()),
             source,
         })
+    }
+
+    /// Keeps what was just committed, so that it need not be fetched: these changes, whose last record is the last of its
+    /// commit, at `base + blocks.len() - 1`; `from` as [`TableAppend`](crate::connect::TableAppend) has it.
+    pub fn remember(&self, tp: &TopicPartition, from: u64, base: u64, blocks: BlockBuilder) {
+        self.source.recent.remember(tp, from, base, blocks);
     }
 
     /// Partitions that tasks restore from now, each with how many offsets are left.
@@ -118,14 +115,6 @@ impl Changelog for KafkaChangelogs {
             }
             std::thread::sleep(STABLE_LOOK_INTERVAL);
         }
-    }
-
-    fn remembers(&self) -> bool {
-        true
-    }
-
-    fn remember(&self, tp: &TopicPartition, from: u64, base: u64, blocks: BlockBuilder) {
-        self.source.recent.remember(tp, from, base, blocks);
     }
 
     fn mark(&self, _pipeline: &Arc<str>, tp: &TopicPartition, up_to: u64) -> Result<(), MarkError> {
@@ -217,7 +206,7 @@ impl Source {
     /// Waits for records, or for the end.
     fn fetch_from_brokers(&self, tp: &TopicPartition, from: u64, bytes_max: usize) -> Result<Fetched, Undecoded> {
         let codec = self.codec(&tp.topic)?;
-        let shared = self.reader(tp);
+        let shared = self.readers.of(tp);
         let mut slot = shared.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reader = match slot.take() {
             Some(reader) if reader.position == from => reader,
@@ -266,30 +255,6 @@ impl Source {
                 next,
             },
         )
-    }
-
-    /// The reader of a partition, or room for one; what was not used for longest is given up.
-    fn reader(&self, tp: &TopicPartition) -> SharedReader {
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        readers.uses += 1;
-        let uses = readers.uses;
-        let (reader, used) = readers.by_place.entry(tp.clone()).or_default();
-        *used = uses;
-        let reader = reader.clone();
-        while readers.by_place.len() > CHANGELOG_READERS_MAX {
-            let unused = readers
-                .by_place
-                .iter()
-                .filter(|(place, (shared, _))| *place != tp && Arc::strong_count(shared) == 1);
-            let oldest = unused
-                .min_by_key(|(_, (_, used))| *used)
-                .map(|(place, _)| place.clone());
-            match oldest {
-                Some(oldest) => readers.by_place.remove(&oldest),
-                None => break,
-            };
-        }
-        reader
     }
 
     fn codec(&self, topic: &Arc<str>) -> Result<Arc<TableCodec>, LogError> {

@@ -1,22 +1,16 @@
 //! A cluster as a host uses it: with a folder of its own for what is kept beside it.
 
-use super::context::Quiet;
-use super::errors;
+use super::log::KafkaLog;
 use super::member::{Member, MemberSpec, Members};
 use super::settings::ClusterSettings;
 use super::transactions::Transactions;
 use crate::connect::LogError;
-use crate::state::Changelog;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-/// How long a cluster may take to say which it is.
-const WHICH_TIME_MAX: Duration = Duration::from_secs(5);
 /// Hosts that use one data folder at a time.
 const HOSTS_MAX: u32 = 64;
 
@@ -60,16 +54,13 @@ pub enum ClusterError {
 impl KafkaCluster {
     /// Finds out which cluster it is, and takes a folder for it in `data_dir`: the first that no other host uses.
     ///
-    /// `changelogs` hears of the changes of stores that are committed here.
+    /// The changelogs of `log` hear of the changes of stores that are committed here.
     ///
     /// # Errors
     /// Where no broker answers, and where no folder can be had.
-    pub fn open(
-        settings: ClusterSettings,
-        changelogs: Arc<dyn Changelog>,
-        data_dir: &Path,
-    ) -> Result<KafkaCluster, ClusterError> {
-        let id = cluster_id(&settings)?;
+    pub fn open(log: &KafkaLog, data_dir: &Path) -> Result<KafkaCluster, ClusterError> {
+        let settings = log.settings().clone();
+        let id = log.cluster_id()?;
         let all = data_dir.join("kafka").join(id);
         let (folder, lock) = take_folder(&all)?;
         let host = host_id(&folder).map_err(|source| ClusterError::Folder {
@@ -81,7 +72,7 @@ impl KafkaCluster {
             source,
         })?;
         Ok(KafkaCluster {
-            transactions: Transactions::new(settings.clone(), format!("millstream-{host}"), changelogs),
+            transactions: Transactions::new(settings.clone(), format!("millstream-{host}"), log.kafka_changelogs()),
             settings,
             members,
             folder,
@@ -111,31 +102,6 @@ impl KafkaCluster {
     pub fn close(&self) {
         self.members.close();
         self.transactions.close();
-    }
-}
-
-fn cluster_id(settings: &ClusterSettings) -> Result<String, ClusterError> {
-    let context = Quiet::default();
-    let unavailable = |source| ClusterError::Unavailable {
-        bootstrap: settings.bootstrap.clone(),
-        source,
-    };
-    let client: Result<BaseConsumer<Quiet>, _> = settings.client().create_with_context(context.clone());
-    let client =
-        client.map_err(|error| unavailable(errors::unavailable(&context.trouble, "making a client", &error)))?;
-    // Errors of connections are told while somebody polls.
-    let end = std::time::Instant::now() + WHICH_TIME_MAX;
-    loop {
-        let left = end.saturating_duration_since(std::time::Instant::now());
-        client.poll(Duration::ZERO);
-        match client.client().fetch_cluster_id(left.min(Duration::from_millis(500))) {
-            Some(id) => return Ok(id),
-            None if left.is_zero() => {
-                let detail = context.trouble.explain("no broker answers");
-                return Err(unavailable(LogError::Unavailable { detail }));
-            }
-            None => {}
-        }
     }
 }
 

@@ -20,16 +20,18 @@ use super::cluster::ClusterError;
 use super::context::Quiet;
 use super::errors;
 use super::reader::{Isolation, Reading};
+use super::readers::Readers;
 use super::settings::ClusterSettings;
 use crate::connect::{
     Assignment, Broker, Commit, CommitError, Committed, EngineLog, Fetched, GroupDescription, GroupOffset, LogError,
     Position, TopicDescription, TopicPartition, TopicRole, TopicSettings, TopicSpec,
 };
+use crate::limits::CLUSTER_READERS_MAX;
 use crate::state::Changelog;
-use members::Readers;
+use members::Readers as GroupReaders;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use reads::Places;
+use reads::PlaceReader;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use writes::Writer;
@@ -50,8 +52,8 @@ pub struct KafkaLog {
     reading: Arc<Reading>,
     catalog: Arc<Catalog>,
     changelogs: OnceLock<Arc<KafkaChangelogs>>,
-    places: Places,
-    readers: Readers,
+    places: Readers<PlaceReader>,
+    members: GroupReaders,
     writer: Writer,
     /// Who asks about groups; see [`KafkaLog::group_admin`].
     groups: OnceLock<BaseConsumer<Quiet>>,
@@ -76,8 +78,8 @@ impl KafkaLog {
         Ok(Arc::new(KafkaLog {
             catalog: Arc::new(Catalog::new(settings.clone())),
             changelogs: OnceLock::new(),
-            places: Places::default(),
-            readers: Readers::default(),
+            places: Readers::new(CLUSTER_READERS_MAX),
+            members: GroupReaders::default(),
             writer: Writer::default(),
             groups: OnceLock::new(),
             reading,
@@ -88,6 +90,20 @@ impl KafkaLog {
     /// How it is reached.
     pub fn settings(&self) -> &ClusterSettings {
         &self.settings
+    }
+
+    /// Which cluster it is.
+    ///
+    /// # Errors
+    /// Where no broker says so.
+    pub(super) fn cluster_id(&self) -> Result<String, ClusterError> {
+        let said = self.reading.client().client().fetch_cluster_id(FIRST_ANSWER_TIME_MAX);
+        said.ok_or_else(|| ClusterError::Unavailable {
+            bootstrap: self.settings.bootstrap.clone(),
+            source: LogError::Unavailable {
+                detail: self.reading.trouble().explain("no broker answers"),
+            },
+        })
     }
 
     /// What the topics of pipelines are to them.

@@ -432,9 +432,10 @@ impl Looked {
                 self.member.sources.close(&places);
                 self.held.retain(|place| !places.contains(place));
                 let cooperative = self.member.consumer.context().cooperative;
-                self.member.sources.doubt();
-                give_up(&self.member.consumer, cooperative, &places);
-                self.member.sources.settle();
+                let consumer = &self.member.consumer;
+                self.member
+                    .sources
+                    .go_on(&[], || give_up(consumer, cooperative, &places));
                 tracing::info!(group = self.member.group, partitions = ?names(&places), "partitions given up");
             }
             Doing::Leaving(places) if self.assignee().is_free_of(&places) => {
@@ -466,21 +467,21 @@ impl Looked {
 
     fn assign(&self, list: &TopicPartitionList) {
         let consumer = &self.member.consumer;
-        // Those that it has; those that it gets begin where they are told to.
+        // Those that it gets begin where they are told to.
         let new = places(list);
-        self.member.sources.doubt_all_but(&new);
-        let assigned = if consumer.context().cooperative {
-            consumer.incremental_assign(list)
-        } else {
-            consumer.assign(list)
-        };
+        let assigned = self.member.sources.go_on(&new, || {
+            if consumer.context().cooperative {
+                consumer.incremental_assign(list)
+            } else {
+                consumer.assign(list)
+            }
+        });
         match assigned {
             Ok(()) => {
-                tracing::info!(group = self.member.group, partitions = ?names(&places(list)), "partitions assigned")
+                tracing::info!(group = self.member.group, partitions = ?names(&new), "partitions assigned")
             }
             Err(error) => tracing::error!(group = self.member.group, "partitions could not be assigned: {error}"),
         }
-        self.member.sources.settle();
         self.member.settled.store(true, Ordering::Release);
     }
 

@@ -15,6 +15,7 @@ mod member;
 mod native;
 mod places;
 mod reader;
+mod readers;
 mod recent;
 mod restorer;
 mod settings;

@@ -28,6 +28,8 @@ const QUEUED_KBYTES: &str = "4096";
 const MESSAGES_MAX: usize = 512;
 /// How often a partition is looked at that has no leader just now.
 pub(super) const MOVING_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// What brokers know of a partition that moves, within this; then it is asked for its ends all the same.
+const METADATA_TIME_MAX: Duration = Duration::from_secs(1);
 /// An answer of a broker.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -134,9 +136,7 @@ impl Reading {
                 });
             }
             // What librdkafka knows of the partition is old, and it does not ask by itself.
-            let _ = self
-                .client
-                .fetch_metadata(Some(&tp.topic), MOVING_LOOK_INTERVAL.max(Duration::from_secs(1)));
+            let _ = self.client.fetch_metadata(Some(&tp.topic), METADATA_TIME_MAX);
             std::thread::sleep(MOVING_LOOK_INTERVAL);
         }
     }

@@ -78,7 +78,7 @@ struct Reading {
     next: u64,
     /// Everything up to `next` is all there is.
     at_end: bool,
-    /// Whether librdkafka may go on elsewhere than at `next`; see [`KafkaSources::doubt`].
+    /// Whether librdkafka may go on elsewhere than at `next`; see [`KafkaSources::go_on`].
     doubtful: bool,
     /// Where the group goes on; none where that is not known.
     committed: Option<Resume>,
@@ -238,50 +238,38 @@ impl KafkaSources {
         assigned
     }
 
-    /// A rebalance has paused all partitions, and is about to let them go on: librdkafka goes on behind what it gave out
-    /// last, and takes the end of a partition, which it gives out as an event, for a record. Whatever it fetches from now
-    /// on is not taken before it was told again where to read: by [`KafkaSources::settle`], or by whoever reads first.
-    pub(super) fn doubt(&self) {
-        self.doubt_all_but(&[]);
-    }
-
-    /// The same of all but those that are only about to be assigned.
-    pub(super) fn doubt_all_but(&self, new: &[TopicPartition]) {
-        let _ = self.each(|place, reading| reading.doubtful = !new.contains(place));
-    }
-
-    /// Says of all partitions where to read on, behind [`KafkaSources::doubt`] and what let them go on. Whoever reads them
-    /// looks: as long as something lies in a queue that is out of date, librdkafka does not tell of what comes behind it.
-    pub(super) fn settle(&self) {
-        for partition in self.each(|place, reading| {
-            if let Err(error) = reading.settle(&self.consumer, place) {
-                // It stays doubtful: whoever reads it next tries again.
-                tracing::debug!(target: "millstream::kafka", %place, "{error}");
+    /// Lets all partitions go on, which a rebalance has paused: librdkafka goes on behind what it gave out last, and takes the
+    /// end of a partition, which it gives out as an event, for a record. So each is told again where to read, but for those
+    /// that are `new`; whatever was fetched before is not taken. Whoever reads them looks: as long as something lies in a queue
+    /// that is out of date, librdkafka does not tell of what comes behind it.
+    pub(super) fn go_on<T>(&self, new: &[TopicPartition], let_go_on: impl FnOnce() -> T) -> T {
+        let read = self.read();
+        for (place, partition) in &read {
+            partition.reading().doubtful = !new.contains(place);
+        }
+        let outcome = let_go_on();
+        for (place, partition) in &read {
+            let mut reading = partition.reading();
+            // Somebody may have read it since, and told librdkafka.
+            if reading.doubtful {
+                let next = reading.next;
+                if let Err(error) = reading.seek(&self.consumer, place, next) {
+                    // It stays doubtful: whoever reads it next tries again.
+                    tracing::debug!(target: "millstream::kafka", %place, "{error}");
+                }
             }
-        }) {
+            drop(reading);
             partition.watchers.notify();
         }
+        outcome
     }
 
-    /// Looks at all partitions that are read, and returns them.
-    fn each(&self, look: impl Fn(&TopicPartition, &mut Reading)) -> Vec<Arc<Partition>> {
-        let partitions: Vec<_> = {
-            let partitions = self.places.read().unwrap_or_else(PoisonError::into_inner);
-            partitions
-                .iter()
-                .map(|(place, partition)| (place.clone(), partition.clone()))
-                .collect()
-        };
-        let mut read = Vec::with_capacity(partitions.len());
-        for (place, partition) in partitions {
-            let mut reading = partition.reading();
-            if reading.queue.is_some() {
-                look(&place, &mut reading);
-                drop(reading);
-                read.push(partition);
-            }
-        }
-        read
+    /// The partitions that are read.
+    fn read(&self) -> Vec<(TopicPartition, Arc<Partition>)> {
+        // Apart: a partition may be locked by somebody who waits for a broker.
+        let all = self.places.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_read = |(_, partition): &(_, Arc<Partition>)| partition.reading().queue.is_some();
+        all.into_iter().filter(is_read).collect()
     }
 
     /// These are no longer read.
@@ -364,17 +352,6 @@ impl Reading {
         self.at_end = false;
         self.doubtful = false;
         self.failed = None;
-        Ok(())
-    }
-
-    fn settle(
-        &mut self,
-        consumer: &BaseConsumer<super::member::GroupContext>,
-        place: &TopicPartition,
-    ) -> Result<(), LogError> {
-        if self.doubtful {
-            self.seek(consumer, place, self.next)?;
-        }
         Ok(())
     }
 }

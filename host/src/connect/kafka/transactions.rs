@@ -3,6 +3,7 @@
 //! A few threads have a transactional producer each. A transaction belongs to one pipeline, and takes along everything
 //! that its tasks have handed over by then; while it is under way, what they hand over waits for the next.
 
+use super::changelog::KafkaChangelogs;
 use super::context::{Trouble, log_line, note_error};
 use super::errors;
 use super::member::GroupConsumer;
@@ -14,7 +15,7 @@ use crate::connect::{
 use crate::crash::crash_point;
 use crate::limits::DERIVED_RECORD_BYTES_MAX;
 use crate::record::{Headers, RecordRef};
-use crate::state::{Changelog, SCHEMA_HEADER, TableBuffers};
+use crate::state::{SCHEMA_HEADER, TableBuffers};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -67,7 +68,7 @@ struct Shared {
     /// What transactional ids begin with: this host's own.
     id: String,
     /// Hears of the changes of stores that were committed.
-    changelogs: Arc<dyn Changelog>,
+    changelogs: Arc<KafkaChangelogs>,
     queue: Mutex<Queue>,
     work: Condvar,
 }
@@ -85,7 +86,7 @@ struct Queue {
 
 impl Transactions {
     /// With transactional ids that begin so. Threads start with the first commit.
-    pub(super) fn new(settings: ClusterSettings, id: String, changelogs: Arc<dyn Changelog>) -> Arc<Transactions> {
+    pub(super) fn new(settings: ClusterSettings, id: String, changelogs: Arc<KafkaChangelogs>) -> Arc<Transactions> {
         Arc::new(Transactions {
             shared: Arc::new(Shared {
                 settings,
@@ -273,10 +274,6 @@ impl Worker {
 
     /// Tells the changelogs what has become true.
     fn remember(&self, mut commit: Commit, committed: &Committed) {
-        let changelogs = &self.shared.changelogs;
-        if !changelogs.remembers() {
-            return;
-        }
         for TableAppend { append, from, .. } in commit.tables {
             let Append {
                 topic,
@@ -284,7 +281,9 @@ impl Worker {
                 blocks,
             } = &mut commit.appends[append];
             let place = TopicPartition::new(&**topic, *partition);
-            changelogs.remember(&place, from, committed.base_offsets[append], std::mem::take(blocks));
+            self.shared
+                .changelogs
+                .remember(&place, from, committed.base_offsets[append], std::mem::take(blocks));
         }
     }
 
@@ -324,15 +323,14 @@ impl Worker {
         let Some(outlet) = &mut self.plain else {
             return Err(CommitError::Closed);
         };
-        let outcome = outlet.produce_all(commits).and_then(|()| {
-            outlet.flush()?;
+        let outcome = outlet.write(commits).and_then(|written| {
             let offsets = offsets(commits.iter().flat_map(|commit| &commit.offsets))?;
             if offsets.count() > 0 {
                 let trouble = &outlet.trouble;
                 let committed = consumer.commit(&offsets, CommitMode::Sync);
                 committed.map_err(|error| errors::unavailable(trouble, "committing offsets", &error))?;
             }
-            Ok(outlet.committed(commits))
+            Ok(written)
         });
         if outcome.is_err() {
             self.plain = None;

@@ -40,8 +40,8 @@ impl EngineHost {
         for source in plan.sources.iter().filter(named) {
             self.make_topic(&plan, &source.topic, source.partitions)?;
         }
+        let of_sources = self.partitions_of_sources(&plan)?;
         for (index, repartition) in plan.repartitions.iter().enumerate() {
-            let of_sources = self.partitions_of_sources(&plan)?;
             let partitions = plan.repartition_partitions(index, |source| of_sources[&source.topic]);
             let role = TopicRole::Repartition {
                 pipeline: plan.name.clone(),

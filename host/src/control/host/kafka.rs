@@ -8,7 +8,6 @@ use super::engine::{EngineHost, StagePlugin};
 use super::purge::Purger;
 use super::running::Running;
 use super::tasks::PipelineTasks;
-use crate::connect::EngineLog;
 use crate::connect::kafka::{ClusterSettings, KafkaCluster, KafkaLog, MemberSpec};
 use crate::pipeline::{Guarantee, KafkaEngine, Plan, PlannedSource};
 use crate::state::{STATE_FOLDER, StateFolder};
@@ -28,7 +27,7 @@ impl KafkaHost {
     /// Where no broker answers, and where no folder can be had.
     pub fn open(settings: &ClusterSettings, data_dir: &Path) -> Result<KafkaHost, HostError> {
         let log = KafkaLog::open(settings.clone())?;
-        let cluster = KafkaCluster::open(settings.clone(), log.clone().changelogs(), data_dir)?;
+        let cluster = KafkaCluster::open(&log, data_dir)?;
         let folder = StateFolder::new(cluster.folder().join(STATE_FOLDER));
         Ok(KafkaHost {
             purger: Purger::new(log.clone()),

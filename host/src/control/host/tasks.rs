@@ -153,7 +153,7 @@ impl PipelineTasks {
         let plan = &self.runtime.plan;
         let mut complete = Vec::new();
         for place in &held.places {
-            let Some(source) = plan.sources.iter().position(|source| source.reads(&place.topic)) else {
+            let Some(source) = self.source_of(place) else {
                 continue;
             };
             let together = plan
@@ -180,6 +180,12 @@ impl PipelineTasks {
         complete
     }
 
+    /// Index of the source that reads a partition.
+    fn source_of(&self, place: &TopicPartition) -> Option<usize> {
+        let mut sources = self.runtime.plan.sources.iter();
+        sources.position(|source| source.reads(&place.topic))
+    }
+
     /// Whether a partition of a source can be processed: what its stages keep may have been made for fewer.
     fn is_kept_for(&self, source: usize, place: &TopicPartition) -> bool {
         let partitions_max = self.runtime.partitions_max(source);
@@ -188,15 +194,15 @@ impl PipelineTasks {
 
     /// Those of these that nobody can process, and why.
     fn beyond(&self, places: &[TopicPartition]) -> Option<(Vec<TopicPartition>, String)> {
-        let source_of = |place: &TopicPartition| {
-            let sources = &self.runtime.plan.sources;
-            sources.iter().position(|source| source.reads(&place.topic))
+        let is_beyond = |place: &&TopicPartition| {
+            self.source_of(place)
+                .is_some_and(|source| !self.is_kept_for(source, place))
         };
-        let is_beyond =
-            |place: &&TopicPartition| source_of(place).is_some_and(|source| !self.is_kept_for(source, place));
         let beyond: Vec<TopicPartition> = places.iter().filter(is_beyond).cloned().collect();
         let first = beyond.first()?;
-        let kept = source_of(first).and_then(|source| self.runtime.partitions_max(source));
+        let kept = self
+            .source_of(first)
+            .and_then(|source| self.runtime.partitions_max(source));
         let why = format!(
             "{first} stays unread: what the stages keep that it feeds was made for {} partitions, and keys that moved to others \
              would begin anew; give the stages a `key`, so that their records meet in a topic of the pipeline's own, or begin \

@@ -6,7 +6,6 @@ use crate::connect::kafka::places::Place;
 use crate::connect::{
     CommitError, GroupDescription, GroupOffset, GroupPartition, LogError, TopicPartition, check_group,
 };
-use crate::limits::OFFSET_METADATA_BYTES_MAX;
 use rdkafka::error::RDKafkaErrorCode;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -91,14 +90,7 @@ impl KafkaLog {
         let mut by_group: BTreeMap<&str, Vec<(TopicPartition, u64, &str)>> = BTreeMap::new();
         for offset in offsets {
             check_group(&offset.group)?;
-            if offset.metadata.len() > OFFSET_METADATA_BYTES_MAX {
-                return Err(LogError::MetadataTooLarge {
-                    group: offset.group.to_string(),
-                    topic: offset.topic.to_string(),
-                    partition: offset.partition,
-                    bytes: offset.metadata.len(),
-                });
-            }
+            offset.check_metadata()?;
             let tp = TopicPartition::new(offset.topic.clone(), offset.partition);
             let of_group = by_group.entry(&offset.group).or_default();
             // Of a partition that is named twice the last counts.

@@ -128,7 +128,7 @@ impl KafkaLog {
             self.partitions(topic)?;
         }
         let reader = Arc::new(self.make_reader(group, topics)?);
-        self.readers.lock().insert(reader.member.clone(), reader.clone());
+        self.members.lock().insert(reader.member.clone(), reader.clone());
         let end = Instant::now() + JOIN_TIME_MAX;
         loop {
             let assignment = match reader.poll() {
@@ -179,11 +179,11 @@ impl KafkaLog {
     }
 
     pub(super) fn poll_group(&self, group: &str, member: &str) -> Result<Assignment, LogError> {
-        self.readers.get(group, member)?.poll()
+        self.members.get(group, member)?.poll()
     }
 
     pub(super) fn leave_group(&self, member: &str) {
-        let Some(reader) = self.readers.lock().remove(member) else {
+        let Some(reader) = self.members.lock().remove(member) else {
             return;
         };
         // A consumer says good-bye when it is dropped, to a broker that may not answer.
@@ -203,7 +203,7 @@ impl KafkaLog {
 
     /// What a member has done. One that does not hold the partitions any more is no member any more.
     pub(super) fn commit_of_member(&self, fence: &Fence, done: &[GroupOffset]) -> Result<(), LogError> {
-        let reader = self.readers.get(&fence.group, &fence.member)?;
+        let reader = self.members.get(&fence.group, &fence.member)?;
         let fenced = |offset: &GroupOffset| LogError::Fenced {
             group: fence.group.to_string(),
             member: fence.member.to_string(),

@@ -4,60 +4,19 @@ use super::KafkaLog;
 use crate::connect::kafka::admin::EARLIEST;
 use crate::connect::kafka::reader::{Ended, PartitionReader};
 use crate::connect::{Fetched, FetchedBuilder, LentRecord, LogError, Position, TopicPartition};
-use crate::limits::CLUSTER_READERS_MAX;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 /// What brokers bring of a partition, within this.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// The partitions that are read, or were lately.
-#[derive(Default)]
-pub(super) struct Places(Mutex<Readers>);
-
-#[derive(Default)]
-struct Readers {
-    /// With the number of the last use.
-    by_place: HashMap<TopicPartition, (SharedReader, u64)>,
-    uses: u64,
-}
-
-/// Locked while it reads.
-type SharedReader = Arc<Mutex<Option<PlaceReader>>>;
-
-struct PlaceReader {
+/// A partition that is read, with how much there was.
+pub(super) struct PlaceReader {
     reader: PartitionReader,
     /// What was there when it began ends here.
     end: u64,
     /// It came to the end once: what follows comes by itself.
     at_end: bool,
-}
-
-impl Places {
-    /// The reader of a partition, or room for one; what was not used for longest is given up.
-    fn reader(&self, tp: &TopicPartition) -> SharedReader {
-        let mut readers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        readers.uses += 1;
-        let uses = readers.uses;
-        let (reader, used) = readers.by_place.entry(tp.clone()).or_default();
-        *used = uses;
-        let reader = reader.clone();
-        while readers.by_place.len() > CLUSTER_READERS_MAX {
-            let unused = readers
-                .by_place
-                .iter()
-                .filter(|(place, (shared, _))| *place != tp && Arc::strong_count(shared) == 1);
-            let oldest = unused
-                .min_by_key(|(_, (_, used))| *used)
-                .map(|(place, _)| place.clone());
-            match oldest {
-                Some(oldest) => readers.by_place.remove(&oldest),
-                None => break,
-            };
-        }
-        reader
-    }
 }
 
 impl KafkaLog {
@@ -103,7 +62,7 @@ impl KafkaLog {
         wait: Duration,
     ) -> Result<Fetched, LogError> {
         let asked_at = Instant::now();
-        let shared = self.places.reader(tp);
+        let shared = self.places.of(tp);
         let mut slot = shared.lock().unwrap_or_else(PoisonError::into_inner);
         let mut place = match slot.take() {
             Some(place) if place.reader.position == from => place,
